@@ -1,0 +1,95 @@
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { TimelineEvent } from "../domain/events.ts"
+import type { ClientId, ConversationId, Seq, UserId } from "../domain/ids.ts"
+import type { Rejection } from "../domain/rejections.ts"
+
+/** The routing engine did not answer. The same call may be made again. */
+export class RouterUnavailable extends Schema.TaggedError<RouterUnavailable>()("RouterUnavailable", {
+  operation: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `The router did not answer (${this.operation}).`
+  }
+}
+
+/** The answer to a command that made no event now: a repeat, or a refusal. */
+export interface Answer {
+  readonly session: string
+  readonly rid?: string
+  readonly cid: ClientId
+  readonly conv: ConversationId
+  readonly outcome:
+    | { readonly _tag: "Repeat"; readonly seq: Seq; readonly at: number }
+    | { readonly _tag: "Rejected"; readonly rejection: Rejection }
+}
+
+/** Watermarks that moved. `user` names whose in conversations of up to 50 members; larger ones have counts for one seq. */
+export type ReceiptChange =
+  | { readonly conv: ConversationId; readonly user: UserId; readonly delivered?: Seq; readonly seen?: Seq }
+  | {
+      readonly conv: ConversationId
+      readonly seq: Seq
+      readonly deliveredCount: number
+      readonly seenCount: number
+    }
+
+/** What is appended to a node's stream. A node takes its items in the order in which they were appended. */
+export type NodeItem =
+  /** For the users concerned on that node; the session in `event.origin` is answered with it. */
+  | { readonly _tag: "Event"; readonly event: TimelineEvent; readonly users: ReadonlyArray<UserId> }
+  | { readonly _tag: "Answer"; readonly answer: Answer }
+  | {
+      readonly _tag: "Receipt"
+      readonly receipt: ReceiptChange
+      readonly users: ReadonlyArray<UserId>
+      /** The session that made the mark, which is not told of it. */
+      readonly session?: string
+    }
+  /** Everything up to this position of the partition has been appended to this stream before. */
+  | { readonly _tag: "Progress"; readonly partition: number; readonly position: number }
+
+/** Signals that may be lost: never in the log, never repeated. */
+export type Signal =
+  | { readonly _tag: "Typing"; readonly conv: ConversationId; readonly user: UserId; readonly on: boolean; readonly session: string }
+  | { readonly _tag: "Presence"; readonly user: UserId; readonly online: boolean; readonly lastSeen?: number }
+
+export interface PresenceOf {
+  readonly online: boolean
+  /** When the last device left, in milliseconds; absent when unknown or online. */
+  readonly lastSeen?: number
+}
+
+/**
+ * Which node holds which user, and the way to that node: a bounded stream that keeps its order. One service per process; `node` is
+ * this process's own stream.
+ */
+export class Router extends Context.Service<
+  Router,
+  {
+    /** The name of this process's stream, new at every start. */
+    readonly node: string
+    /** From when this answers, what is committed afterwards for this user finds this node. */
+    readonly register: (user: UserId) => Effect.Effect<void, RouterUnavailable>
+    readonly unregister: (user: UserId) => Effect.Effect<void, RouterUnavailable>
+    /** The users given, by the nodes that hold them; users who are nowhere are in none. */
+    readonly routes: (
+      users: ReadonlyArray<UserId>
+    ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<UserId>>, RouterUnavailable>
+    /** All nodes that are alive. */
+    readonly nodes: Effect.Effect<ReadonlyArray<string>, RouterUnavailable>
+    /** Appends to a node's stream, in order. What is appended to a node that died is dropped with it. */
+    readonly append: (node: string, items: ReadonlyArray<NodeItem>) => Effect.Effect<void, RouterUnavailable>
+    /** Takes what has been appended to this node's stream: waits for the first item, answers at most `max`. */
+    readonly take: (max: number) => Effect.Effect<ReadonlyArray<NodeItem>, RouterUnavailable>
+    /** Sends a signal to the nodes that hold these users. Never waits, may be lost. */
+    readonly signal: (users: ReadonlyArray<UserId>, signal: Signal) => Effect.Effect<void>
+    /** Takes the signals for this node, with the users they are for. */
+    readonly takeSignals: Effect.Effect<ReadonlyArray<{ readonly users: ReadonlyArray<UserId>; readonly signal: Signal }>, RouterUnavailable>
+    readonly presence: (users: ReadonlyArray<UserId>) => Effect.Effect<ReadonlyMap<UserId, PresenceOf>, RouterUnavailable>
+    /** True for the first caller that names this key within `ttlMs`: how a ticket is used once. */
+    readonly claimOnce: (key: string, ttlMs: number) => Effect.Effect<boolean, RouterUnavailable>
+  }
+>()("darda/platform/Router") {}

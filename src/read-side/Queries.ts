@@ -1,0 +1,82 @@
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { TimelineEvent } from "../domain/events.ts"
+import type { ConversationId, Seq, UserId } from "../domain/ids.ts"
+import type { Vector } from "../domain/partition.ts"
+import type { ReplyBody } from "../domain/protocol/server-frames.ts"
+import type { PageRequest } from "./ReadModels.ts"
+
+/** A query that has no answer, with the protocol's code. */
+export class QueryRefused extends Schema.TaggedError<QueryRefused>()("QueryRefused", {
+  code: Schema.Literals(["bad_request", "not_found", "unavailable"]),
+  message: Schema.String
+}) {}
+
+/** What a connection missed in one conversation. */
+export type MissedConversation =
+  /** Replay every event after `after`, up to `head`. */
+  | { readonly _tag: "Replay"; readonly conv: ConversationId; readonly after: Seq; readonly head: Seq }
+  /** Too much to send, or a client that is ahead of the log. */
+  | { readonly _tag: "Reset"; readonly conv: ConversationId; readonly head: Seq }
+  /** No longer a member. */
+  | { readonly _tag: "Gone"; readonly conv: ConversationId }
+
+export interface MissedRequest {
+  readonly user: UserId
+  /** What the device was given; undefined when its cursor is unknown: then every conversation is a `Reset`. */
+  readonly since: Vector | undefined
+  /** What the device says that it has of single conversations. At most 500. */
+  readonly seqs: Readonly<Record<ConversationId, Seq>>
+  /** Everything up to here must be in the answer. */
+  readonly barrier: Vector
+}
+
+/**
+ * What may be asked, by whom, and answered from the read models; from the log where they are behind or away.
+ *
+ * `atLeast` is what the asking node has seen of the log: an answer includes everything up to it.
+ */
+export class Queries extends Context.Service<
+  Queries,
+  {
+    /** `not_found` for those who are not members; empty for a direct conversation of one's own without messages. */
+    readonly history: (
+      user: UserId,
+      request: PageRequest & { readonly conv: ConversationId },
+      atLeast: Vector
+    ) => Effect.Effect<ReplyBody["history"], QueryRefused>
+    /** Raw events after `after`; `limit` 1 to 200; at most 256 KiB, then `more`. */
+    readonly sync: (
+      user: UserId,
+      request: { readonly conv: ConversationId; readonly after: Seq; readonly limit: number },
+      atLeast: Vector
+    ) => Effect.Effect<ReplyBody["sync"], QueryRefused>
+    readonly convs: (
+      user: UserId,
+      request: { readonly after?: string; readonly limit: number },
+      atLeast: Vector
+    ) => Effect.Effect<ReplyBody["convs"], QueryRefused>
+    readonly roster: (
+      user: UserId,
+      request: { readonly conv: ConversationId; readonly after?: UserId; readonly limit: number },
+      atLeast: Vector
+    ) => Effect.Effect<ReplyBody["roster"], QueryRefused>
+    /** What an attaching connection missed. */
+    readonly missed: (request: MissedRequest) => Effect.Effect<ReadonlyArray<MissedConversation>, QueryRefused>
+    /**
+     * Events of a conversation for a connection that repairs a hole: after `after`, at most `limit`, in seq order, always from the log. Access is
+     * the caller's: it only asks for what was addressed to it.
+     */
+    readonly pull: (
+      conv: ConversationId,
+      after: Seq,
+      limit: number
+    ) => Effect.Effect<ReadonlyArray<TimelineEvent>, QueryRefused>
+    /** The members of a conversation, for signals; undefined when this user is not one of them. At most 10,000. */
+    readonly audience: (
+      user: UserId,
+      conv: ConversationId
+    ) => Effect.Effect<ReadonlyArray<UserId> | undefined, QueryRefused>
+  }
+>()("darda/read-side/Queries") {}
