@@ -1,0 +1,41 @@
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { Intent } from "../domain/commands.ts"
+import type { ClientId, ConversationId, Seq, UserId } from "../domain/ids.ts"
+import type { Vector } from "../domain/partition.ts"
+
+/** A command that was refused, or whose fate is not known yet (`unavailable`: the same command may be sent again). */
+export class CommandRefused extends Schema.TaggedError<CommandRefused>()("CommandRefused", {
+  code: Schema.Literals(["bad_request", "forbidden", "not_found", "conflict", "too_large", "rate_limited", "busy", "unavailable"]),
+  message: Schema.String,
+  retryAfterMs: Schema.optionalKey(Schema.Number)
+}) {}
+
+/** Where a command ended: `dup` when it was there already. */
+export interface Persisted {
+  readonly conv: ConversationId
+  readonly seq: Seq
+  readonly at: number
+  readonly dup: boolean
+}
+
+/** This node's connections, and the way from an HTTP request to the command side and back. */
+export class Hub extends Context.Service<
+  Hub,
+  {
+    /** Submits a command and waits until it is persisted or refused, at most 25 s. */
+    readonly request: (command: {
+      readonly conv: ConversationId
+      readonly by: UserId
+      readonly cid: ClientId
+      readonly intent: Intent
+    }) => Effect.Effect<Persisted, CommandRefused>
+    /** What this node has seen of the log: queries must answer with at least that. */
+    readonly seen: () => Vector
+    /** Open connections. */
+    readonly size: () => number
+    /** Whether new work is taken; false while draining. */
+    readonly accepting: () => boolean
+  }
+>()("darda/edge/Hub") {}
