@@ -1,6 +1,6 @@
 /** Why the command side refused a command. The codes are those of the wire protocol. */
 export interface Rejection {
-  readonly code: "bad_request" | "forbidden" | "not_found" | "conflict" | "rate_limited" | "too_large"
+  readonly code: "bad_request" | "forbidden" | "not_found" | "conflict" | "rate_limited" | "too_large" | "internal"
   /** For a person: what was wrong, where, and what is allowed. */
   readonly message: string
   readonly retryAfterMs?: number

@@ -1,0 +1,99 @@
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { Command } from "../domain/commands.ts"
+import { partitionOf } from "../domain/partition.ts"
+import type { CommandBatch, CommandBusUnavailable } from "./CommandBus.ts"
+
+/** Commands and bytes in one batch: what a committer takes at once. */
+export const BATCH_COMMANDS = 500
+export const BATCH_BYTES = 1024 * 1024
+
+/** Commands and bytes that wait in one partition's buffer before `offer` answers false. */
+export const BUFFER_COMMANDS = 5_000
+export const BUFFER_BYTES = 8 * 1024 * 1024
+
+/** About what a command takes on the wire. */
+const sizeOf = (command: Command): number =>
+  200 + ("body" in command.intent ? command.intent.body.length * 2 : 0) +
+  ("members" in command.intent ? command.intent.members.length * 40 : 0)
+
+interface Buffer {
+  commands: Array<Command>
+  bytes: number
+  counter: number
+  publishing: boolean
+}
+
+/**
+ * An edge's end of the command bus: one unconfirmed batch a partition, holding what piled up meanwhile, published again until it
+ * is confirmed and never skipped. By that, and by its counter, a reconnect can neither reorder nor drop.
+ *
+ * Lives as long as its scope; what is not confirmed then is lost with the edge, whose clients send it again.
+ */
+export const makeCommandPublisher = (options: {
+  readonly edge: string
+  readonly partitions: number
+  readonly publish: (batch: CommandBatch) => Effect.Effect<void, CommandBusUnavailable>
+}): Effect.Effect<(command: Command) => boolean, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const buffers = Array.from(
+      { length: options.partitions },
+      (): Buffer => ({ commands: [], bytes: 0, counter: 0, publishing: false })
+    )
+    const work = Latch.makeUnsafe(false)
+
+    const cut = (buffer: Buffer): ReadonlyArray<Command> => {
+      let count = 0
+      let bytes = 0
+      while (count < buffer.commands.length && count < BATCH_COMMANDS) {
+        const size = sizeOf(buffer.commands[count]!)
+        if (count > 0 && bytes + size > BATCH_BYTES) break
+        bytes += size
+        count++
+      }
+      const commands = buffer.commands.slice(0, count)
+      buffer.commands = buffer.commands.slice(count)
+      buffer.bytes -= bytes
+      return commands
+    }
+
+    const publishAll = Effect.fnUntraced(function* (partition: number, buffer: Buffer) {
+      while (buffer.commands.length > 0) {
+        const batch = { partition, edge: options.edge, counter: ++buffer.counter, commands: cut(buffer) }
+        yield* options.publish(batch).pipe(
+          Effect.tapError((error) => Effect.logWarning(error.message)),
+          Effect.retry(Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")]))
+        )
+      }
+      buffer.publishing = false
+    })
+
+    yield* Effect.forever(
+      Effect.gen(function* () {
+        yield* work.await
+        work.closeUnsafe()
+        for (let partition = 0; partition < buffers.length; partition++) {
+          const buffer = buffers[partition]!
+          if (buffer.publishing || buffer.commands.length === 0) continue
+          buffer.publishing = true
+          yield* Effect.forkChild(publishAll(partition, buffer), { startImmediately: true })
+        }
+      })
+    ).pipe(
+      Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError("publishing commands failed", cause)),
+      Effect.forkScoped
+    )
+
+    return (command: Command): boolean => {
+      const buffer = buffers[partitionOf(command.conv, options.partitions)]!
+      const size = sizeOf(command)
+      if (buffer.commands.length >= BUFFER_COMMANDS || buffer.bytes + size > BUFFER_BYTES) return false
+      buffer.commands.push(command)
+      buffer.bytes += size
+      if (!buffer.publishing) work.openUnsafe()
+      return true
+    }
+  })

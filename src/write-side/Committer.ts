@@ -1,0 +1,192 @@
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { partitionOf } from "../domain/partition.ts"
+import { Batch, type Decided } from "./Batch.ts"
+import { CommandBus, type CommandBusUnavailable, type CommandConsumer, type Delivery } from "./CommandBus.ts"
+import { BATCH_COMMANDS } from "./CommandPublisher.ts"
+import { type AlreadyInLog, EventLog, type Fenced, LogUnavailable, type PartitionHead } from "./EventLog.ts"
+import { Relay } from "./Relay.ts"
+import { StateCache } from "./StateCache.ts"
+
+/** How long one commit may take before it is given up and looked up again. */
+const COMMIT_TIMEOUT = "20 seconds"
+
+export interface CommitterOptions {
+  /** This process, as the partition heads name their owner. */
+  readonly owner: string
+  /** Direct conversations that one user may open within an hour. */
+  readonly newDmsPerHour: number
+}
+
+/**
+ * The actor of the partitions whose commands it is given: takes all that waits, decides it in order, and appends the outcome in one
+ * transaction. Only then are the commands acked and their senders answered.
+ *
+ * Runs until it is interrupted. An engine that is away is waited for; what was not acked is delivered again.
+ */
+export const runCommitter = (
+  options: CommitterOptions
+): Effect.Effect<never, CommandBusUnavailable, EventLog | CommandBus | Relay | Scope.Scope> =>
+  Effect.gen(function* () {
+    const log = yield* EventLog
+    const bus = yield* CommandBus
+    const relay = yield* Relay
+    const consumer = yield* bus.consumer
+    const committer = new Committer(options, log, relay, consumer)
+    return yield* Effect.forever(
+      consumer.take(BATCH_COMMANDS).pipe(Effect.flatMap((deliveries) => committer.commit(deliveries)))
+    )
+  })
+
+/** The state of one committer: the partitions it owns, and what it remembers of their conversations. */
+class Committer {
+  readonly #options: CommitterOptions
+  readonly #log: EventLog["Service"]
+  readonly #relay: Relay["Service"]
+  readonly #consumer: CommandConsumer
+  readonly #heads = new Map<number, PartitionHead>()
+  readonly #states = new StateCache()
+
+  constructor(
+    options: CommitterOptions,
+    log: EventLog["Service"],
+    relay: Relay["Service"],
+    consumer: CommandConsumer
+  ) {
+    this.#options = options
+    this.#log = log
+    this.#relay = relay
+    this.#consumer = consumer
+  }
+
+  /** Commits deliveries, all of them or those that this committer may take. Does not return before their fate is known. */
+  readonly commit = Effect.fnUntraced(
+    { self: this },
+    function* (this: Committer, deliveries: ReadonlyArray<Delivery>) {
+      let rest = deliveries
+      let attempt = 0
+      while (rest.length > 0) {
+        const result = yield* Effect.result(this.#attempt(rest))
+        if (result._tag === "Success") {
+          // Acked only now; a crash before this line delivers them again, and their cids answer them.
+          for (const delivery of result.success) delivery.ack()
+          return
+        }
+        const error = result.failure
+        switch (error._tag) {
+          case "Fenced": {
+            yield* Effect.logWarning(error.message)
+            const lost = error.partitions.length === 0 ? rest.map((d) => d.batch.partition) : error.partitions
+            for (const partition of new Set(lost)) yield* this.#lose(partition)
+            rest = rest.filter((delivery) => !lost.includes(delivery.batch.partition))
+            break
+          }
+          case "AlreadyInLog":
+          case "LogUnavailable": {
+            // Whether the commit took place is not known: forget what was believed and look it up again.
+            yield* Effect.logWarning(error._tag === "AlreadyInLog" ? error.detail : error.message)
+            for (const delivery of rest) this.#forget(delivery.batch.partition)
+            yield* Effect.sleep(Math.min(1000, 20 * 2 ** Math.min(attempt++, 6)))
+          }
+        }
+      }
+    }
+  )
+
+  /** One try: answers the deliveries that are committed now. Those that came out of order are given back to the bus. */
+  readonly #attempt = Effect.fnUntraced(
+    { self: this },
+    function* (
+      this: Committer,
+      deliveries: ReadonlyArray<Delivery>
+    ): Effect.fn.Return<ReadonlyArray<Delivery>, LogUnavailable | Fenced | AlreadyInLog> {
+      yield* this.#own(deliveries)
+      const { admitted, jumped } = admit(deliveries, this.#heads)
+      for (const partition of jumped) {
+        yield* Effect.logWarning(`Partition ${partition}: commands arrived out of order and are asked for again.`)
+        yield* this.#restart(partition)
+      }
+      if (admitted.length === 0) return admitted
+      const now = yield* Clock.currentTimeMillis
+      const batch = new Batch(admitted.map((delivery) => delivery.batch), (conv) => this.#states.get(conv))
+      const request = batch.request(now)
+      batch.prepared(request, yield* this.#log.prepare(request))
+      const decided = batch.decide(this.#heads, now, this.#options.newDmsPerHour)
+      const relayed = this.#relay.takeRelayed()
+      const appended = this.#log.append({ ...decided.append, relayed, at: now }).pipe(
+        Effect.timeoutOrElse({
+          duration: COMMIT_TIMEOUT,
+          orElse: () => Effect.fail(unanswered())
+        }),
+        Effect.tapError(() => Effect.sync(() => this.#relay.putRelayed(relayed)))
+      )
+      yield* appended
+      this.#committed(decided)
+      yield* this.#relay.hand({ outgoing: decided.outgoing, events: decided.events })
+      return admitted
+    }
+  )
+
+  /** Takes over the partitions that are new here. Their former owner's leftovers are relayed before anything newer. */
+  readonly #own = Effect.fnUntraced({ self: this }, function* (this: Committer, deliveries: ReadonlyArray<Delivery>) {
+    const missing = new Set<number>()
+    for (const { batch } of deliveries) if (!this.#heads.has(batch.partition)) missing.add(batch.partition)
+    if (missing.size === 0) return
+    const claimed = yield* this.#log.claim([...missing], this.#options.owner)
+    for (const head of claimed) this.#heads.set(head.partition, head)
+    yield* this.#relay.recover(claimed)
+  })
+
+  #committed(decided: Decided): void {
+    for (const run of decided.append.runs) {
+      const head = this.#heads.get(run.partition)!
+      this.#heads.set(run.partition, {
+        ...head,
+        position: head.position + run.events.length,
+        counters: { ...head.counters, ...run.counters }
+      })
+    }
+    for (const state of decided.states.values()) if (state.seq > 0) this.#states.set(state)
+  }
+
+  #forget(partition: number): void {
+    this.#heads.delete(partition)
+    this.#states.deleteWhere((conv) => partitionOf(conv, this.#log.partitions) === partition)
+  }
+
+  readonly #lose = (partition: number): Effect.Effect<void> => {
+    this.#forget(partition)
+    return this.#restart(partition)
+  }
+
+  readonly #restart = (partition: number): Effect.Effect<void> =>
+    this.#consumer.restart(partition).pipe(
+      Effect.tapError((error) => Effect.logWarning(error.message)),
+      Effect.retry(Schedule.spaced("200 millis")),
+      Effect.ignore
+    )
+}
+
+const unanswered = (): LogUnavailable =>
+  new LogUnavailable({ operation: "append", reason: `no answer within ${COMMIT_TIMEOUT}`, cause: undefined })
+
+/**
+ * Which deliveries may be taken: those whose counter is at most one past the last one of their edge. A jump means that an earlier batch is still on
+ * its way, and taking this one would turn the sender's order around.
+ */
+const admit = (
+  deliveries: ReadonlyArray<Delivery>,
+  heads: ReadonlyMap<number, PartitionHead>
+): { readonly admitted: ReadonlyArray<Delivery>; readonly jumped: ReadonlySet<number> } => {
+  const jumped = new Set<number>()
+  const next = new Map<string, number>()
+  for (const { batch } of deliveries) {
+    const key = `${batch.partition} ${batch.edge}`
+    const last = next.get(key) ?? heads.get(batch.partition)!.counters[batch.edge] ?? 0
+    if (batch.counter > last + 1) jumped.add(batch.partition)
+    next.set(key, Math.max(last, batch.counter))
+  }
+  return { admitted: deliveries.filter((delivery) => !jumped.has(delivery.batch.partition)), jumped }
+}

@@ -1,0 +1,280 @@
+import * as HashMap from "effect/HashMap"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
+import * as Schedule from "effect/Schedule"
+import { isTimeline, removedBy, type StoredEvent } from "../domain/events.ts"
+import type { ConversationId, UserId } from "../domain/ids.ts"
+import { type NodeItem, Router, type RouterUnavailable } from "../platform/Router.ts"
+import type { Outgoing } from "./Batch.ts"
+import { EventBus, type EventBusUnavailable } from "./EventBus.ts"
+import { EventLog, type LogUnavailable, type OutboxEntry, type PartitionHead } from "./EventLog.ts"
+
+/** Commits that wait for the relay; the committer waits when there are more, so that what is not told is not piled up. */
+const WAITING_COMMITS = 64
+/** Entries of an outbox that are read at once. */
+const SWEEP_ENTRIES = 100
+/** The age from which an entry is taken for forgotten by whoever wrote it. */
+export const SWEEP_AFTER_MS = 2_000
+/** Events that are read at once from the log. */
+const READ_EVENTS = 500
+/** Conversations whose counts are owed; the oldest are dropped, since counts are repeated by the next mark. */
+const OWED_COUNTS = 10_000
+
+/** What a commit has to tell. */
+export interface Committed {
+  readonly outgoing: ReadonlyArray<Outgoing>
+  readonly events: ReadonlyMap<number, ReadonlyArray<StoredEvent>>
+}
+
+/**
+ * The outbox relay of one process: tells the nodes and the event bus what was committed, in order, and only then lets go of
+ * the outbox entry. A crash repeats, and never loses.
+ */
+export class Relay extends Context.Service<
+  Relay,
+  {
+    /** Hands a commit over. Waits while {@link WAITING_COMMITS} are waiting. */
+    readonly hand: (committed: Committed) => Effect.Effect<void>
+    /** Relays what former owners of these partitions left in their outboxes, before anything newer of them. */
+    readonly recover: (heads: ReadonlyArray<PartitionHead>) => Effect.Effect<void, LogUnavailable>
+    /** Entries that are relayed and may be removed by the next commit. Whoever takes them removes them or puts them back. */
+    readonly takeRelayed: () => ReadonlyArray<OutboxEntry>
+    readonly putRelayed: (entries: ReadonlyArray<OutboxEntry>) => void
+    /** The work itself: relays what is handed over, sweeps, tells all nodes how far it is. Never ends. */
+    readonly run: Effect.Effect<never>
+  }
+>()("darda/write-side/Relay") {
+  static readonly layer: Layer.Layer<Relay, never, EventLog | EventBus | Router> = Layer.effect(
+    Relay,
+    Effect.gen(function* () {
+      const log = yield* EventLog
+      const bus = yield* EventBus
+      const router = yield* Router
+      const queue = yield* Queue.bounded<Committed>(WAITING_COMMITS)
+      const live = new RelayLive(log, bus, router)
+      return Relay.of({
+        hand: (committed) => {
+          live.expect(committed)
+          return Queue.offer(queue, committed).pipe(Effect.asVoid)
+        },
+        recover: (heads) => live.recover(heads),
+        takeRelayed: () => live.relayed.splice(0),
+        putRelayed: (entries) => void live.relayed.push(...entries),
+        run: Effect.all(
+          [
+            Effect.forever(Queue.takeAll(queue).pipe(Effect.flatMap((commits) => live.relay(commits)))),
+            Effect.forever(live.tick.pipe(Effect.delay("1 second")))
+          ],
+          { concurrency: "unbounded", discard: true }
+        ).pipe(Effect.andThen(Effect.never))
+      })
+    })
+  )
+}
+
+/** Until the engine answers: nothing may be skipped, since order is kept by waiting. */
+const untilDone = <A>(self: Effect.Effect<A, RouterUnavailable | EventBusUnavailable | LogUnavailable>): Effect.Effect<A> =>
+  self.pipe(
+    Effect.tapError((error) => Effect.logWarning(`Relay: ${error.message}`)),
+    Effect.retry(Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")])),
+    Effect.orDie
+  )
+
+const entryKey = (partition: number, from: number): string => `${partition} ${from}`
+
+class RelayLive {
+  readonly #log: EventLog["Service"]
+  readonly #bus: EventBus["Service"]
+  readonly #router: Router["Service"]
+  /** Relayed and not yet removed. */
+  readonly relayed: Array<OutboxEntry> = []
+  /** Entries that this process will relay from memory, so that its own sweep leaves them alone. */
+  readonly #expected = new Set<string>()
+  /** How far each owned partition is relayed without a gap, and whether all nodes have been told. */
+  readonly #progress = new Map<number, { position: number; told: boolean }>()
+  readonly #owedCounts = new Map<ConversationId, Extract<Outgoing, { readonly _tag: "Receipt" }>>()
+
+  constructor(log: EventLog["Service"], bus: EventBus["Service"], router: Router["Service"]) {
+    this.#log = log
+    this.#bus = bus
+    this.#router = router
+  }
+
+  expect(committed: Committed): void {
+    for (const [partition, events] of committed.events) {
+      if (events.length > 0) this.#expected.add(entryKey(partition, events[0]!.position))
+    }
+  }
+
+  readonly relay = Effect.fnUntraced({ self: this }, function* (this: RelayLive, commits: ReadonlyArray<Committed>) {
+    const outgoing = commits.length === 1 ? commits[0]!.outgoing : commits.flatMap((commit) => commit.outgoing)
+    yield* untilDone(this.#toNodes(outgoing))
+    for (const { events } of commits) {
+      for (const [partition, run] of events) if (run.length > 0) yield* this.#toBus(partition, run)
+    }
+    const progress: Array<NodeItem> = []
+    for (const { events } of commits) {
+      for (const [partition, run] of events) {
+        if (run.length === 0) continue
+        const entry = { partition, from: run[0]!.position, to: run[run.length - 1]!.position, at: 0 }
+        this.#expected.delete(entryKey(partition, entry.from))
+        this.relayed.push(entry)
+        this.#advance(partition, entry.to)
+        progress.push({ _tag: "Progress", partition, position: entry.to })
+      }
+    }
+    if (progress.length > 0) yield* untilDone(this.#router.append(this.#router.node, progress))
+  })
+
+  /** In order: what is for one node goes there in one append. */
+  readonly #toNodes = Effect.fnUntraced({ self: this }, function* (this: RelayLive, outgoing: ReadonlyArray<Outgoing>) {
+    const users = new Set<UserId>()
+    for (const item of outgoing) {
+      if (item._tag === "Answer" || (item._tag === "Receipt" && item.counted)) continue
+      for (const user of item.recipients) users.add(user)
+    }
+    const routes = new Map<string, ReadonlySet<UserId>>()
+    if (users.size > 0) for (const [node, held] of yield* this.#router.routes([...users])) routes.set(node, new Set(held))
+    const streams = new Map<string, Array<NodeItem>>()
+    for (const item of outgoing) {
+      if (item._tag === "Answer") {
+        streamOf(streams, item.node).push({ _tag: "Answer", answer: item.answer })
+      } else if (item._tag === "Receipt" && item.counted) {
+        this.#owe(item)
+      } else {
+        this.#address(streams, routes, item)
+      }
+    }
+    for (const [node, items] of streams) yield* this.#router.append(node, items)
+  })
+
+  #address(
+    streams: Map<string, Array<NodeItem>>,
+    routes: ReadonlyMap<string, ReadonlySet<UserId>>,
+    item: Extract<Outgoing, { readonly _tag: "Event" | "Receipt" }>
+  ): void {
+    let origin = item._tag === "Event" ? item.event.origin?.node : undefined
+    for (const [node, held] of routes) {
+      const users = item.recipients.filter((user) => held.has(user))
+      if (users.length === 0 && node !== origin) continue
+      if (node === origin) origin = undefined
+      streamOf(streams, node).push(nodeItem(item, users))
+    }
+    // The session that asked may be all that is there, as with a request over HTTP.
+    if (origin !== undefined) streamOf(streams, origin).push(nodeItem(item, []))
+  }
+
+  #toBus(partition: number, events: ReadonlyArray<StoredEvent>): Effect.Effect<void> {
+    return untilDone(this.#bus.publish({ partition, events }))
+  }
+
+  #advance(partition: number, position: number): void {
+    const known = this.#progress.get(partition)
+    if (known === undefined) this.#progress.set(partition, { position, told: false })
+    else if (position > known.position) {
+      known.position = position
+      known.told = false
+    }
+  }
+
+  #owe(item: Extract<Outgoing, { readonly _tag: "Receipt" }>): void {
+    this.#owedCounts.set(item.conv, item)
+    if (this.#owedCounts.size > OWED_COUNTS) this.#owedCounts.delete(this.#owedCounts.keys().next().value!)
+  }
+
+  readonly recover = Effect.fnUntraced({ self: this }, function* (this: RelayLive, heads: ReadonlyArray<PartitionHead>) {
+    for (const { partition, position } of heads) {
+      const until = Number.MAX_SAFE_INTEGER
+      while (true) {
+        const all = yield* this.#log.outbox({ until, limit: SWEEP_ENTRIES, partition })
+        const entries = all.filter((entry) => !this.#isMine(entry))
+        if (entries.length === 0) break
+        for (const entry of entries) yield* this.#relayFromLog(entry)
+        yield* this.#log.relayed(entries)
+      }
+      this.#advance(partition, position)
+    }
+  })
+
+  #isMine(entry: OutboxEntry): boolean {
+    return (
+      this.#expected.has(entryKey(entry.partition, entry.from)) ||
+      this.relayed.some((done) => done.partition === entry.partition && done.from === entry.from)
+    )
+  }
+
+  /** The events of an entry as the log has them, for the members of today and those whom an event removed. */
+  readonly #relayFromLog = Effect.fnUntraced({ self: this }, function* (this: RelayLive, entry: OutboxEntry) {
+    let after = entry.from - 1
+    while (after < entry.to) {
+      const events = yield* this.#log.read(entry.partition, after, Math.min(READ_EVENTS, entry.to - after))
+      if (events.length === 0) return
+      const members = new Map<ConversationId, ReadonlyArray<UserId>>()
+      const outgoing: Array<Outgoing> = []
+      for (const event of events) {
+        if (!isTimeline(event)) continue
+        if (!members.has(event.conv)) {
+          const state = yield* this.#log.conversation(event.conv)
+          members.set(event.conv, state === undefined ? [] : [...HashMap.keys(state.members)])
+        }
+        outgoing.push({ _tag: "Event", event, recipients: [...members.get(event.conv)!, ...removedBy(event)] })
+      }
+      yield* untilDone(this.#toNodes(outgoing))
+      yield* this.#toBus(entry.partition, events)
+      after = events[events.length - 1]!.position
+    }
+  })
+
+  /** Once a second: counts that are owed, entries to remove, entries that others forgot, and how far this relay is. */
+  readonly tick = Effect.gen({ self: this }, function* (this: RelayLive) {
+    yield* this.#payCounts()
+    const done = this.relayed.splice(0)
+    yield* this.#sweep(done).pipe(
+      Effect.catch((error) => {
+        this.relayed.push(...done)
+        return Effect.logWarning(`Relay: ${error.message}`)
+      })
+    )
+  })
+
+  readonly #payCounts = Effect.fnUntraced({ self: this }, function* (this: RelayLive) {
+    if (this.#owedCounts.size === 0) return
+    const owed = [...this.#owedCounts.values()].map((item) => ({ ...item, counted: false }))
+    this.#owedCounts.clear()
+    yield* untilDone(this.#toNodes(owed))
+  })
+
+  readonly #sweep = Effect.fnUntraced({ self: this }, function* (
+    this: RelayLive,
+    done: ReadonlyArray<OutboxEntry>
+  ): Effect.fn.Return<void, LogUnavailable | RouterUnavailable> {
+    if (done.length > 0) yield* this.#log.relayed(done)
+    const until = (yield* Clock.currentTimeMillis) - SWEEP_AFTER_MS
+    const forgotten = (yield* this.#log.outbox({ until, limit: SWEEP_ENTRIES })).filter((entry) => !this.#isMine(entry))
+    for (const entry of forgotten) yield* this.#relayFromLog(entry)
+    if (forgotten.length > 0) yield* this.#log.relayed(forgotten)
+
+    const progress: Array<NodeItem> = []
+    for (const [partition, known] of this.#progress) {
+      if (known.told) continue
+      known.told = true
+      progress.push({ _tag: "Progress", partition, position: known.position })
+    }
+    if (progress.length === 0) return
+    for (const node of yield* this.#router.nodes) yield* this.#router.append(node, progress)
+  })
+}
+
+const streamOf = (streams: Map<string, Array<NodeItem>>, node: string): Array<NodeItem> => {
+  let stream = streams.get(node)
+  if (stream === undefined) streams.set(node, (stream = []))
+  return stream
+}
+
+const nodeItem = (item: Extract<Outgoing, { readonly _tag: "Event" | "Receipt" }>, users: ReadonlyArray<UserId>): NodeItem =>
+  item._tag === "Event"
+    ? { _tag: "Event", event: item.event, users }
+    : { _tag: "Receipt", receipt: item.receipt(), users, session: item.session }
