@@ -2,8 +2,10 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { Intent } from "../domain/commands.ts"
+import type { TimelineEvent } from "../domain/events.ts"
 import type { ClientId, ConversationId, Seq, UserId } from "../domain/ids.ts"
 import type { Vector } from "../domain/partition.ts"
+import type { RouterUnavailable } from "../platform/Router.ts"
 
 /** A command that was refused, or whose fate is not known yet (`unavailable`: the same command may be sent again). */
 export class CommandRefused extends Schema.TaggedError<CommandRefused>()("CommandRefused", {
@@ -31,6 +33,11 @@ export class Hub extends Context.Service<
       readonly cid: ClientId
       readonly intent: Intent
     }) => Effect.Effect<Persisted, CommandRefused>
+    /** Tells of every event that is addressed to this user, until the effect that it answers is run. */
+    readonly listen: (
+      user: UserId,
+      onEvent: (event: TimelineEvent) => void
+    ) => Effect.Effect<Effect.Effect<void>, RouterUnavailable>
     /** What this node has seen of the log: queries must answer with at least that. */
     readonly seen: () => Vector
     /** Open connections. */

@@ -1,0 +1,373 @@
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import type { TimelineEvent } from "../domain/events.ts"
+import type { ClientId, ConversationId, UserId } from "../domain/ids.ts"
+import { CLOSE, type CloseCode } from "../domain/protocol/close-codes.ts"
+import type { ClientFrame } from "../domain/protocol/client-frames.ts"
+import { decodeClientFrame } from "../domain/protocol/decode.ts"
+import { BAD_JSON_MAX, BATCH_OBJECTS, HELLO_TIMEOUT_MS, PING_EVERY_MS, PONG_TIMEOUT_MS } from "../domain/protocol/limits.ts"
+import type { Answer } from "../platform/Router.ts"
+import { errFrame } from "./errors.ts"
+import { Feed } from "./Feed.ts"
+import { answerFrame, Frame } from "./Frame.ts"
+import { handle } from "./handlers.ts"
+import type { Node } from "./Node.ts"
+import { Outgoing } from "./Outgoing.ts"
+import { RateLimit } from "./RateLimit.ts"
+import type { Transport } from "./Transport.ts"
+
+/** Frames that wait to be read before the socket is paused. */
+const INBOX_FRAMES = 64
+/** Requests of one connection that are answered at the same time; the reader waits for the next place. */
+const REQUESTS = 16
+/** A send that has no answer after this is answered `unavailable`: it may still be persisted, and is safe to repeat. */
+const ANSWER_WITHIN_MS = 25_000
+/** Marks of one conversation are submitted at most this often; the newest wins. */
+const MARK_EVERY_MS = 1_000
+
+interface PendingMark {
+  at: number
+  delivered: number
+  seen: number
+}
+
+/** One client's connection: what it says is read in order, what it is told goes through one bounded queue. */
+export class Connection {
+  readonly id: string
+  readonly node: Node
+  readonly out: Outgoing
+  readonly rate: RateLimit
+  /** Set by `hello`. */
+  user: UserId = ""
+  feed: Feed | undefined
+  /** When the token runs out, in milliseconds. */
+  expiresAt = Infinity
+  /** Whose presence this connection is told of. */
+  watching: Set<UserId> | undefined
+
+  readonly #transport: Transport
+  readonly #openedAt: number
+  #inbox: Array<string> = []
+  #paused = false
+  readonly #arrived = Latch.makeUnsafe(false)
+  readonly #closed = Deferred.makeUnsafe<void>()
+  #closing = false
+  #badJson = 0
+  #heardAt: number
+  #pinged = false
+  #requests = 0
+  readonly #requestPlace = Latch.makeUnsafe(true)
+  /** Commands without an answer: when they were taken, by conversation and cid. */
+  readonly #inFlight = new Map<string, { readonly at: number; readonly cid: ClientId; readonly rid: string | undefined }>()
+  #marks: Map<ConversationId, PendingMark> | undefined
+
+  constructor(node: Node, id: string, transport: Transport) {
+    const now = node.now()
+    this.node = node
+    this.id = id
+    this.out = new Outgoing(transport)
+    this.rate = new RateLimit(node.limits.perSecond, node.limits.burst, now)
+    this.#transport = transport
+    this.#openedAt = now
+    this.#heardAt = now
+  }
+
+  /** Takes a text frame from the socket. Never waits: beyond {@link INBOX_FRAMES} the socket is paused. */
+  receive(text: string): void {
+    if (this.#closing) return
+    this.#heard()
+    this.#inbox.push(text)
+    if (this.#inbox.length >= INBOX_FRAMES && !this.#paused) {
+      this.#paused = true
+      this.#transport.pause()
+    }
+    this.#arrived.openUnsafe()
+  }
+
+  /** The peer answered a ping. */
+  pong(): void {
+    this.#heard()
+  }
+
+  #heard(): void {
+    this.#heardAt = this.node.now()
+    this.#pinged = false
+  }
+
+  /** The socket is closed, by whomever. */
+  ended(): void {
+    Deferred.doneUnsafe(this.#closed, Effect.void)
+  }
+
+  /** Queues a frame. A full queue ends the connection: it resumes with what it has. */
+  readonly push = (frame: Frame): void => {
+    if (!this.out.push(frame)) {
+      this.out.end(true)
+      this.#end(CLOSE.slowConsumer)
+      // The writer waits for this socket, so the close frame must not wait for the writer.
+      this.#transport.close(CLOSE.slowConsumer)
+    }
+  }
+
+  /** Ends the connection after what is queued. */
+  close(close: CloseCode): void {
+    if (this.#closing) return
+    this.out.end(false)
+    this.#end(close)
+    this.node.fork(Effect.delay(Effect.sync(() => this.#transport.close(close)), "1 second"))
+  }
+
+  #closeWith: CloseCode | undefined
+
+  #end(close: CloseCode): void {
+    if (this.#closing) return
+    this.#closing = true
+    this.#closeWith = close
+    this.#inbox = []
+    this.#arrived.openUnsafe()
+    this.node.closedWith(close)
+  }
+
+  /** Runs until the socket is closed. */
+  readonly run: Effect.Effect<void> = Effect.suspend(() => {
+    this.node.opened(this)
+    const writer = this.out.write.pipe(
+      Effect.andThen(Effect.suspend(() => {
+        if (this.#closeWith !== undefined) this.#transport.close(this.#closeWith)
+        return Deferred.await(this.#closed)
+      }))
+    )
+    return Effect.raceAllFirst([this.#read, writer, Deferred.await(this.#closed)]).pipe(
+      Effect.ensuring(
+        Effect.suspend(() => {
+          this.#closing = true
+          this.out.end(true)
+          this.feed?.end()
+          this.#flushMarks(Infinity)
+          this.#transport.close({ code: 1001, reason: "going away" })
+          return this.node.closed(this)
+        })
+      )
+    )
+  })
+
+  readonly #read: Effect.Effect<never> = Effect.gen({ self: this }, function* (this: Connection) {
+    while (true) {
+      if (this.#inbox.length === 0) {
+        this.#arrived.closeUnsafe()
+        yield* this.#arrived.await
+        if (this.#closing) return yield* Effect.never
+        continue
+      }
+      const texts = this.#inbox
+      this.#inbox = []
+      if (this.#paused) {
+        this.#paused = false
+        this.#transport.resume()
+      }
+      for (const text of texts) {
+        for (const value of this.#parse(text)) {
+          if (this.#closing) break
+          const work = this.#object(value)
+          if (work !== undefined) yield* work
+        }
+      }
+    }
+  })
+
+  /** The objects of a frame; what is wrong with it is answered here. */
+  #parse(text: string): ReadonlyArray<unknown> {
+    let value: unknown
+    try {
+      value = JSON.parse(text)
+    } catch {
+      this.push(errFrame("bad_json", "The frame is not JSON."))
+      if (++this.#badJson >= BAD_JSON_MAX) this.close(CLOSE.badFrames)
+      return []
+    }
+    if (!Array.isArray(value)) return [value]
+    if (value.length > 0 && value.length <= BATCH_OBJECTS) return value
+    this.push(errFrame("bad_request", `An array frame holds 1 to ${BATCH_OBJECTS} objects; this one holds ${value.length}.`))
+    return []
+  }
+
+  #object(value: unknown): Effect.Effect<void> | undefined {
+    const decoded = decodeClientFrame(value, this.node.limits)
+    const greeted = this.feed !== undefined
+    if (!greeted && (decoded._tag === "Failure" ? !isHello(value) : decoded.success.t !== "hello")) {
+      this.close(CLOSE.badFrames)
+      return undefined
+    }
+    const now = this.node.now()
+    const wait = this.rate.take(now)
+    if (wait > 0) {
+      const { cid, rid } = value as { readonly cid?: unknown; readonly rid?: unknown }
+      this.push(
+        errFrame("rate_limited", `More than ${this.node.limits.perSecond} objects a second; wait ${wait} ms.`, {
+          ...(typeof rid === "string" ? { rid } : {}),
+          ...(typeof cid === "string" ? { cid } : {}),
+          retryAfterMs: wait
+        })
+      )
+      if (this.rate.exhausted(now)) this.close(CLOSE.tooFast)
+      return undefined
+    }
+    if (decoded._tag === "Failure") {
+      const { cid, code, message, rid } = decoded.failure
+      this.push(errFrame(code, message, { rid, cid }))
+      return undefined
+    }
+    return handle(this, decoded.success)
+  }
+
+  /** Answers a request apart from the reader, so that a slow one does not hold up what follows; at most {@link REQUESTS} at once. */
+  request(work: Effect.Effect<Frame | undefined>): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#requests >= REQUESTS) {
+        this.#requestPlace.closeUnsafe()
+        return Effect.andThen(this.#requestPlace.await, this.request(work))
+      }
+      this.#requests++
+      this.node.fork(
+        work.pipe(
+          Effect.tap(() => this.out.room),
+          Effect.map((frame) => frame === undefined ? undefined : this.push(frame)),
+          Effect.ensuring(
+            Effect.sync(() => {
+              this.#requests--
+              this.#requestPlace.openUnsafe()
+            })
+          )
+        )
+      )
+      return Effect.void
+    })
+  }
+
+  /** Submits a command, within the limits. Its answer comes with its event, or as an `Answer`. */
+  submit(frame: Extract<ClientFrame, { readonly cid: ClientId }>, conv: ConversationId, intent: Parameters<Node["submit"]>[1]["intent"]): void {
+    const rid = "rid" in frame ? frame.rid : undefined
+    const key = `${conv}\n${frame.cid}`
+    if (this.#inFlight.size >= this.node.limits.inFlight && !this.#inFlight.has(key)) {
+      this.push(
+        errFrame("busy", `${this.node.limits.inFlight} commands wait for their answer; send on when some have come.`, {
+          rid,
+          cid: frame.cid
+        })
+      )
+      return
+    }
+    const taken = this.node.submit(this.id, { conv, by: this.user, cid: frame.cid, intent }, rid)
+    if (taken) this.#inFlight.set(key, { at: this.node.now(), cid: frame.cid, rid })
+    else this.push(errFrame("busy", "The server takes no more commands at the moment; send it again.", { rid, cid: frame.cid }))
+  }
+
+  /** Submits a mark, at most once a second for each conversation. One that may be past the head goes alone, so that it spoils no other. */
+  mark(conv: ConversationId, delivered: number | undefined, seen: number | undefined): void {
+    const now = this.node.now()
+    const marks = (this.#marks ??= new Map())
+    const pending = marks.get(conv)
+    const known = this.feed?.headOf(conv) ?? 0
+    const plausible = Math.max(delivered ?? 0, seen ?? 0) <= known
+    if (plausible && pending !== undefined && now - pending.at < MARK_EVERY_MS) {
+      pending.delivered = Math.max(pending.delivered, delivered ?? 0)
+      pending.seen = Math.max(pending.seen, seen ?? 0)
+      return
+    }
+    if (plausible) marks.set(conv, { at: now, delivered: 0, seen: 0 })
+    this.#submitMark(conv, delivered ?? 0, seen ?? 0)
+  }
+
+  #submitMark(conv: ConversationId, delivered: number, seen: number): void {
+    const intent = { type: "mark" as const, ...(delivered > 0 ? { delivered } : {}), ...(seen > 0 ? { seen } : {}) }
+    if (!this.node.submit(this.id, { conv, by: this.user, cid: "", intent }, undefined)) {
+      this.push(errFrame("busy", "The server takes no more marks at the moment."))
+    }
+  }
+
+  #flushMarks(now: number): void {
+    if (this.#marks === undefined) return
+    for (const [conv, mark] of this.#marks) {
+      if (now - mark.at < MARK_EVERY_MS) continue
+      if (mark.delivered > 0 || mark.seen > 0) {
+        this.#submitMark(conv, mark.delivered, mark.seen)
+        this.#marks.set(conv, { at: now, delivered: 0, seen: 0 })
+      } else {
+        this.#marks.delete(conv)
+      }
+    }
+    if (this.#marks.size === 0) this.#marks = undefined
+  }
+
+  /** An event of this session is about to be answered. */
+  readonly settled = (event: TimelineEvent): void => {
+    this.#inFlight.delete(`${event.conv}\n${event.cid}`)
+  }
+
+  /** A command of this session that made no event. */
+  answer(answer: Answer): void {
+    const { cid, conv, outcome, rid } = answer
+    this.#inFlight.delete(`${conv}\n${cid}`)
+    if (outcome._tag === "Repeat") {
+      this.push(answerFrame({ conv, cid, seq: outcome.seq, at: outcome.at, rid }, true))
+    } else {
+      const { code, message, retryAfterMs } = outcome.rejection
+      this.push(errFrame(code, message, { rid, cid, retryAfterMs }))
+    }
+  }
+
+  /** Once a second: everything that depends on time. */
+  tick(now: number, cursorOf: (vector: ReadonlyArray<number>) => string): void {
+    if (this.#closing) return
+    if (this.feed === undefined) {
+      if (now - this.#openedAt >= HELLO_TIMEOUT_MS) this.close(CLOSE.noHello)
+      return
+    }
+    if (now >= this.expiresAt) return this.close(CLOSE.tokenExpired)
+    const silent = now - this.#heardAt
+    if (silent >= PING_EVERY_MS + PONG_TIMEOUT_MS) return this.close(CLOSE.silent)
+    if (silent >= PING_EVERY_MS && !this.#pinged) {
+      this.#pinged = true
+      this.#transport.ping()
+    }
+    for (const [key, command] of this.#inFlight) {
+      if (now - command.at < ANSWER_WITHIN_MS) break
+      this.#inFlight.delete(key)
+      this.push(
+        errFrame("unavailable", "No answer from the log yet. The command may still be persisted; sending it again is safe.", command)
+      )
+    }
+    this.#flushMarks(now)
+    const vector = this.feed.cursor(this.node.progress)
+    if (vector !== undefined) this.push(new Frame({ t: "cursor", cursor: cursorOf(vector) }))
+  }
+
+  /** Makes the feed, when `hello` was accepted. */
+  greet(user: UserId, expiresAt: number): Feed {
+    this.user = user
+    this.expiresAt = expiresAt
+    return (this.feed = new Feed({
+      session: this.id,
+      user,
+      partitionOf: this.node.partitionOf,
+      out: this.out,
+      push: this.push,
+      queries: this.node.queries,
+      fork: this.node.fork,
+      answered: this.settled
+    }))
+  }
+
+  /** Commands that have no answer yet. */
+  get waiting(): number {
+    return this.#inFlight.size
+  }
+
+  get isClosing(): boolean {
+    return this.#closing
+  }
+}
+
+const isHello = (value: unknown): boolean =>
+  typeof value === "object" && value !== null && (value as { readonly t?: unknown }).t === "hello"

@@ -1,0 +1,157 @@
+import { randomBytes } from "node:crypto"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import { CLOSE } from "../domain/protocol/close-codes.ts"
+import { Router, type RouterUnavailable } from "../platform/Router.ts"
+import { Queries } from "../read-side/Queries.ts"
+import { CommandBus } from "../write-side/CommandBus.ts"
+import { EventLog } from "../write-side/EventLog.ts"
+import { Auth } from "./auth/Auth.ts"
+import { Connection } from "./Connection.ts"
+import { Frame } from "./Frame.ts"
+import { CommandRefused, Hub, type Persisted } from "./Hub.ts"
+import { type EdgeLimits, Node } from "./Node.ts"
+import type { Transport } from "./Transport.ts"
+
+/** How long a request over HTTP waits for its command. */
+const REQUEST_WITHIN = "25 seconds"
+/** Items taken from the node's stream at once. */
+const STREAM_BATCH = 1_000
+/** The shortest and longest pause that a draining edge asks its clients for, in milliseconds. */
+const RECONNECT_AFTER = { min: 0, max: 2_000 }
+
+/** A name that nobody can guess, for sessions, nodes and boots: 128 random bits. */
+export const newId = (): string => randomBytes(16).toString("base64url")
+
+/** The edge of this process. */
+export class Edge extends Context.Service<
+  Edge,
+  {
+    readonly node: Node
+    /** Serves a connection on this transport; `run` it until the socket is closed. */
+    readonly connect: (transport: Transport) => Connection
+    /** Follows the node's stream, its signals and the clock. Never ends. */
+    readonly run: Effect.Effect<never>
+    /** Tells all clients to go elsewhere, waits for what is under way, and closes the connections; at most this many seconds. */
+    readonly drain: (seconds: number) => Effect.Effect<void>
+    readonly accepting: () => boolean
+  }
+>()("darda/edge/Edge") {
+  static readonly layer = (
+    limits: EdgeLimits
+  ): Layer.Layer<Edge, never, EventLog | CommandBus | Router | Queries | Auth> =>
+    Layer.effect(
+      Edge,
+      Effect.gen(function* () {
+        const router = yield* Router
+        const clock = yield* Clock.Clock
+        const fork = yield* FiberSet.makeRuntime<never, void, never>()
+        const node = new Node({
+          limits,
+          now: () => clock.currentTimeMillisUnsafe(),
+          log: yield* EventLog,
+          bus: yield* CommandBus,
+          router,
+          queries: yield* Queries,
+          auth: yield* Auth,
+          fork: (effect) => void fork(effect)
+        })
+        let accepting = true
+        return Edge.of({
+          node,
+          connect: (transport) => new Connection(node, newId(), transport),
+          run: Effect.all(
+            [
+              follow(router.take(STREAM_BATCH), (items) => node.take(items)),
+              follow(router.takeSignals, (signals) => node.takeSignals(signals)),
+              Effect.forever(Effect.andThen(Effect.sleep("1 second"), Effect.sync(() => node.tick())))
+            ],
+            { concurrency: "unbounded", discard: true }
+          ).pipe(Effect.andThen(Effect.never)),
+          drain: (seconds) =>
+            Effect.suspend(() => {
+              accepting = false
+              return drain(node, seconds)
+            }),
+          accepting: () => accepting
+        })
+      })
+    )
+}
+
+const follow = <A>(take: Effect.Effect<A, RouterUnavailable>, act: (taken: A) => void): Effect.Effect<never> =>
+  take.pipe(
+    Effect.map(act),
+    Effect.tapError((error) => Effect.logWarning(error.message)),
+    Effect.retry(Schedule.spaced("100 millis")),
+    Effect.orDie,
+    Effect.forever
+  )
+
+const drain = Effect.fnUntraced(function* (node: Node, seconds: number) {
+  const frame = new Frame({ t: "drain", reconnectAfterMs: RECONNECT_AFTER, deadlineMs: seconds * 1000 })
+  for (const connection of node.connections()) if (connection.feed !== undefined) connection.push(frame)
+  const busy = Effect.sync(() => [...node.connections()].some((connection) => connection.waiting > 0))
+  yield* Effect.gen(function* () {
+    while (yield* busy) yield* Effect.sleep("20 millis")
+  }).pipe(Effect.timeoutOrElse({ duration: seconds * 500, orElse: () => Effect.void }))
+  for (const connection of node.connections()) connection.close(CLOSE.draining)
+  yield* Effect.gen(function* () {
+    while (node.size > 0) yield* Effect.sleep("20 millis")
+  }).pipe(Effect.timeoutOrElse({ duration: seconds * 500, orElse: () => Effect.void }))
+})
+
+/** The hub on this process's edge. */
+export const layerHub: Layer.Layer<Hub, never, Edge> = Layer.effect(
+  Hub,
+  Effect.gen(function* () {
+    const edge = yield* Edge
+    const { node } = edge
+    return Hub.of({
+      request: Effect.fnUntraced(function* (command): Effect.fn.Return<Persisted, CommandRefused> {
+        const session = newId()
+        const { conv } = command
+        const done = Deferred.makeUnsafe<Persisted, CommandRefused>()
+        const taken = node.await(session, command, {
+          persisted: ({ at, seq }) => void Deferred.doneUnsafe(done, Effect.succeed({ conv, seq, at, dup: false })),
+          answer: ({ outcome }) =>
+            void Deferred.doneUnsafe(
+              done,
+              outcome._tag === "Repeat"
+                ? Effect.succeed({ conv, seq: outcome.seq, at: outcome.at, dup: true })
+                : Effect.fail(new CommandRefused(outcome.rejection))
+            )
+        })
+        if (!taken) {
+          return yield* new CommandRefused({
+            code: "busy",
+            message: "The server takes no more commands at the moment; send it again.",
+            retryAfterMs: 1000
+          })
+        }
+        return yield* Deferred.await(done).pipe(
+          Effect.timeoutOrElse({
+            duration: REQUEST_WITHIN,
+            orElse: () =>
+              Effect.fail(
+                new CommandRefused({
+                  code: "unavailable",
+                  message: "No answer from the log yet. The command may still be persisted; sending it again is safe."
+                })
+              )
+          }),
+          Effect.ensuring(Effect.sync(() => node.forget(session)))
+        )
+      }),
+      listen: (user, onEvent) => node.listen(user, { event: onEvent }),
+      seen: () => node.seen(),
+      size: () => node.size,
+      accepting: edge.accepting
+    })
+  })
+)

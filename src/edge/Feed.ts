@@ -1,0 +1,243 @@
+import * as Effect from "effect/Effect"
+import { adds, removedBy, type TimelineEvent } from "../domain/events.ts"
+import type { ConversationId, Seq, UserId } from "../domain/ids.ts"
+import type { Vector } from "../domain/partition.ts"
+import { REPLAY_PER_CONVERSATION } from "../domain/protocol/limits.ts"
+import type { MissedConversation, Queries } from "../read-side/Queries.ts"
+import { answerFrame, eventFrame, Frame } from "./Frame.ts"
+import type { Outgoing } from "./Outgoing.ts"
+
+/** Events that are read at once to fill a hole. */
+const PULL_EVENTS = 100
+/** Conversations whose last seq is remembered before what the cursor covers is forgotten. */
+const REMEMBERED = 2_048
+/** Tries to read what is missing before the conversation is reset instead. */
+const PULL_ATTEMPTS = 5
+
+interface Given {
+  seq: Seq
+  position: number
+  /** The user was removed: kept, since a later return continues from here. */
+  gone: boolean
+}
+
+interface Pull {
+  /** Given up to here; undefined when the conversation was not touched since the floor. */
+  after: Seq | undefined
+  to: Seq
+}
+
+export interface FeedOptions {
+  readonly session: string
+  readonly user: UserId
+  readonly partitionOf: (conv: ConversationId) => number
+  readonly out: Outgoing
+  /** Queues a frame, or cuts the connection when its queue is full. */
+  readonly push: (frame: Frame) => void
+  readonly queries: Queries["Service"]
+  /** Starts repairing; ends with the connection. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+  /** An event of this session has been answered. */
+  readonly answered: (event: TimelineEvent) => void
+}
+
+/**
+ * What one connection is given of the log: every conversation's events in seq order, without a hole, none twice.
+ *
+ * The floor is a vector up to which everything was given, or belonged to what was missed. From there on the last seq of each conversation is
+ * remembered; an event that does not follow on is a hole, and what lies between is read from the log first.
+ */
+export class Feed {
+  readonly #options: FeedOptions
+  #floor: Vector | undefined
+  readonly #given = new Map<ConversationId, Given>()
+  readonly #pulls = new Map<ConversationId, Pull>()
+  #held: Map<ConversationId, TimelineEvent> | undefined = new Map()
+  #pulling = false
+  /** Whether anything was given since the last cursor. */
+  #dirty = false
+  #ended = false
+
+  constructor(options: FeedOptions) {
+    this.#options = options
+  }
+
+  /** Everything that is due has been given. */
+  get settled(): boolean {
+    return this.#floor !== undefined && this.#pulls.size === 0
+  }
+
+  /** The newest seq of a conversation that this connection was given. */
+  headOf(conv: ConversationId): Seq | undefined {
+    return this.#given.get(conv)?.seq
+  }
+
+  /** Goes live from `floor`, after the replay of what was missed before it. */
+  start(floor: Vector, missed: ReadonlyArray<MissedConversation>): void {
+    this.#floor = floor
+    for (const item of missed) if (item._tag === "Replay") this.#pulls.set(item.conv, { after: item.after, to: item.head })
+    const held = this.#held ?? new Map<ConversationId, TimelineEvent>()
+    this.#held = undefined
+    for (const event of held.values()) {
+      if (event.position > floor[event.partition]!) this.#hole(event.conv, undefined, event.seq)
+    }
+    this.#dirty = missed.length > 0
+    this.#repair()
+  }
+
+  /** Tells of conversations of which nothing will be replayed. Waits for room in the queue. */
+  readonly announce = Effect.fnUntraced({ self: this }, function* (
+    this: Feed,
+    missed: ReadonlyArray<MissedConversation>,
+    floor: Vector
+  ) {
+    for (const item of missed) {
+      if (item._tag === "Replay") continue
+      yield* this.#options.out.room
+      if (item._tag === "Gone") {
+        this.#options.push(new Frame({ t: "gone", conv: item.conv }))
+      } else {
+        this.#options.push(new Frame({ t: "reset", conv: item.conv, head: item.head }))
+        const position = floor[this.#options.partitionOf(item.conv)]!
+        this.#given.set(item.conv, { seq: item.head, position, gone: false })
+      }
+    }
+  })
+
+  /** Takes an event that was addressed to this user. `frame` is made once for all who are given it. */
+  event(event: TimelineEvent, frame: () => Frame): void {
+    if (this.#ended) return
+    const floor = this.#floor
+    if (floor === undefined) {
+      this.#held!.set(event.conv, event)
+      return
+    }
+    const pull = this.#pulls.get(event.conv)
+    if (pull !== undefined) {
+      if (event.seq > pull.to) pull.to = event.seq
+      return
+    }
+    const given = this.#given.get(event.conv)
+    if (given !== undefined) {
+      if (event.seq <= given.seq) return
+      if (event.seq === given.seq + 1) this.#give(event, frame)
+      else this.#hole(event.conv, given.seq, event.seq)
+      return
+    }
+    const start = floor[event.partition]!
+    if (event.position <= start) return
+    if (event.prev <= start || adds(event, this.#options.user)) this.#give(event, frame)
+    else this.#hole(event.conv, undefined, event.seq)
+  }
+
+  /**
+   * A cursor is due when something was given since the last one and nothing is being repaired. `progress` is what this node's stream
+   * has brought; the answer is the vector up to which this connection was given everything.
+   */
+  cursor(progress: Vector): Vector | undefined {
+    if (!this.#dirty || !this.settled) return undefined
+    this.#dirty = false
+    const vector = this.#floor!.map((position, partition) => Math.max(position, progress[partition] ?? 0))
+    if (this.#given.size > REMEMBERED) this.#compact(vector)
+    return vector
+  }
+
+  /** Ends every repair. */
+  end(): void {
+    this.#ended = true
+    this.#pulls.clear()
+    this.#given.clear()
+  }
+
+  #compact(vector: Vector): void {
+    this.#floor = vector
+    for (const [conv, given] of this.#given) {
+      if (!given.gone && given.position <= vector[this.#options.partitionOf(conv)]!) this.#given.delete(conv)
+    }
+  }
+
+  #give(event: TimelineEvent, frame: () => Frame): void {
+    const { answered, push, session, user } = this.#options
+    const gone = removedBy(event).includes(user)
+    this.#given.set(event.conv, { seq: event.seq, position: event.position, gone })
+    this.#dirty = true
+    if (event.origin?.session === session) {
+      answered(event)
+      push(answerFrame({ ...event, rid: event.origin.rid }, false))
+    } else {
+      push(frame())
+    }
+    if (gone) push(new Frame({ t: "gone", conv: event.conv }))
+  }
+
+  #hole(conv: ConversationId, after: Seq | undefined, to: Seq): void {
+    const pull = this.#pulls.get(conv)
+    if (pull === undefined) this.#pulls.set(conv, { after, to })
+    else pull.to = Math.max(pull.to, to)
+    this.#repair()
+  }
+
+  #repair(): void {
+    if (this.#pulling || this.#pulls.size === 0) return
+    this.#pulling = true
+    this.#options.fork(this.#pullAll)
+  }
+
+  readonly #pullAll: Effect.Effect<void> = Effect.gen({ self: this }, function* (this: Feed) {
+    while (!this.#ended && this.#pulls.size > 0) {
+      for (const [conv, pull] of this.#pulls) yield* this.#fill(conv, pull)
+    }
+    this.#pulling = false
+  })
+
+  /** Gives what is missing of one conversation, page by page as the queue empties. */
+  readonly #fill = Effect.fnUntraced({ self: this }, function* (this: Feed, conv: ConversationId, pull: Pull) {
+    let failures = 0
+    while (!this.#ended) {
+      const page = yield* Effect.result(this.#page(conv, pull))
+      if (page._tag === "Failure" || page.success === undefined) {
+        if (page._tag === "Failure" && ++failures < PULL_ATTEMPTS) {
+          yield* Effect.sleep(50 * 2 ** failures)
+          continue
+        }
+        // What is missing cannot be given: the client reads it itself.
+        this.#reset(conv, pull)
+        return
+      }
+      failures = 0
+      for (const event of page.success) {
+        yield* this.#options.out.room
+        if (this.#ended) return
+        if (event.seq > pull.to) break
+        this.#give(event, () => eventFrame(event))
+        pull.after = event.seq
+      }
+      if ((pull.after ?? 0) >= pull.to) {
+        this.#pulls.delete(conv)
+        return
+      }
+      if (page.success.length === 0) {
+        this.#reset(conv, pull)
+        return
+      }
+    }
+  })
+
+  #reset(conv: ConversationId, pull: Pull): void {
+    this.#pulls.delete(conv)
+    this.#given.set(conv, { seq: pull.to, position: Number.MAX_SAFE_INTEGER, gone: false })
+    this.#dirty = true
+    this.#options.push(new Frame({ t: "reset", conv, head: pull.to }))
+  }
+
+  /** The next events that are missing; undefined when they are too many to find out from where. */
+  readonly #page = Effect.fnUntraced({ self: this }, function* (this: Feed, conv: ConversationId, pull: Pull) {
+    const { partitionOf, queries } = this.#options
+    if (pull.after !== undefined) return yield* queries.pull(conv, pull.after, PULL_EVENTS)
+    const from = Math.max(0, pull.to - REPLAY_PER_CONVERSATION - 1)
+    const events = yield* queries.pull(conv, from, REPLAY_PER_CONVERSATION + 1)
+    const floor = this.#floor![partitionOf(conv)]!
+    const missing = events.filter((event) => event.position > floor && event.seq <= pull.to)
+    return missing.length > REPLAY_PER_CONVERSATION ? undefined : missing
+  })
+}

@@ -1,0 +1,90 @@
+import { Buffer } from "node:buffer"
+import type { StoredEvent, TimelineEvent } from "../domain/events.ts"
+import { BATCH_OBJECTS, FRAME_BYTES } from "../domain/protocol/limits.ts"
+import type { ServerFrame } from "../domain/protocol/server-frames.ts"
+
+/** Header of an unmasked, unfragmented text frame (RFC 6455, 5.2). */
+const header = (length: number): Buffer => {
+  if (length < 126) return Buffer.from([0x81, length])
+  const head = Buffer.allocUnsafe(length < 65_536 ? 4 : 10)
+  head[0] = 0x81
+  if (length < 65_536) {
+    head[1] = 126
+    head.writeUInt16BE(length, 2)
+  } else {
+    head[1] = 127
+    head.writeBigUInt64BE(BigInt(length), 2)
+  }
+  return head
+}
+
+const OPEN = Buffer.from("[")
+const COMMA = Buffer.from(",")
+const CLOSE = Buffer.from("]")
+
+/** One object on its way to clients. Encoded once, however many queues hold it. */
+export class Frame {
+  /** The object as JSON in UTF-8. */
+  readonly payload: Buffer
+  #wire: Buffer | undefined
+
+  constructor(frame: ServerFrame) {
+    this.payload = Buffer.from(JSON.stringify(frame))
+  }
+
+  /** The object as a WebSocket frame of its own. */
+  get wire(): Buffer {
+    return (this.#wire ??= Buffer.concat([header(this.payload.length), this.payload]))
+  }
+}
+
+/** WebSocket frames for these objects: one as it is, several as arrays of at most 64 objects and about 64 KiB. */
+export const coalesce = (frames: ReadonlyArray<Frame>): ReadonlyArray<Buffer> => {
+  if (frames.length === 1) return [frames[0]!.wire]
+  const parts: Array<Buffer> = []
+  let start = 0
+  while (start < frames.length) {
+    let end = start
+    let length = 1
+    while (
+      end < frames.length &&
+      end - start < BATCH_OBJECTS &&
+      (end === start || length + frames[end]!.payload.length + 1 <= FRAME_BYTES)
+    ) length += frames[end++]!.payload.length + 1
+    if (end - start === 1) {
+      parts.push(frames[start]!.wire)
+    } else {
+      parts.push(header(length))
+      for (let i = start; i < end; i++) parts.push(i === start ? OPEN : COMMA, frames[i]!.payload)
+      parts.push(CLOSE)
+    }
+    start = end
+  }
+  return parts
+}
+
+/** The event as everybody but the session that caused it is given it. */
+export const eventFrame = (event: TimelineEvent): Frame =>
+  new Frame({
+    t: "event",
+    conv: event.conv,
+    seq: event.seq,
+    type: event.type,
+    by: event.by,
+    at: event.at,
+    cid: event.cid,
+    data: event.data
+  } as ServerFrame)
+
+/** What stands for the event towards the session that caused it: `reply` to a request, `ack` to the rest. */
+export const answerFrame = (
+  command: Pick<StoredEvent, "conv" | "cid" | "seq" | "at"> & { readonly rid?: string | undefined },
+  dup: boolean
+): Frame => {
+  const { at, cid, conv, rid, seq } = command
+  return new Frame(
+    rid === undefined
+      ? { t: "ack", cid, conv, state: "persisted", seq, at, ...(dup ? { dup } : {}) }
+      : { t: "reply", rid, conv, seq, at, ...(dup ? { dup } : {}) }
+  )
+}

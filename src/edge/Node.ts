@@ -1,0 +1,341 @@
+import * as Effect from "effect/Effect"
+import type { Command, Intent } from "../domain/commands.ts"
+import type { TimelineEvent } from "../domain/events.ts"
+import type { ClientId, ConversationId, UserId } from "../domain/ids.ts"
+import { partitionOf, type Vector } from "../domain/partition.ts"
+import { CLOSE, type CloseCode } from "../domain/protocol/close-codes.ts"
+import type { Hello, Presence, Refresh } from "../domain/protocol/client-frames.ts"
+import { FRAME_BYTES } from "../domain/protocol/limits.ts"
+import type { Limits } from "../domain/protocol/server-frames.ts"
+import type { Answer, NodeItem, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
+import type { Queries } from "../read-side/Queries.ts"
+import type { CommandBus } from "../write-side/CommandBus.ts"
+import type { EventReader, LogUnavailable } from "../write-side/EventLog.ts"
+import type { Auth, Identity, Unauthorized } from "./auth/Auth.ts"
+import { Audiences } from "./Audiences.ts"
+import { makeBarrier } from "./barrier.ts"
+import type { Connection } from "./Connection.ts"
+import { encodeCursor } from "./cursor.ts"
+import { errFrame } from "./errors.ts"
+import { eventFrame, Frame } from "./Frame.ts"
+
+/** The limits of one edge, as the settings give them. */
+export interface EdgeLimits {
+  readonly perSecond: number
+  readonly burst: number
+  readonly inFlight: number
+  readonly bodyChars: number
+  readonly userConnections: number
+}
+
+export interface NodeOptions {
+  readonly limits: EdgeLimits
+  /** The clock, in milliseconds since 1970 UTC. */
+  readonly now: () => number
+  readonly log: EventReader
+  readonly bus: CommandBus["Service"]
+  readonly router: Router["Service"]
+  readonly queries: Queries["Service"]
+  readonly auth: Auth["Service"]
+  /** Runs something in the background, as long as the node lives. */
+  readonly fork: (effect: Effect.Effect<void>) => void
+}
+
+/** Whoever waits for the answer to a command: a connection, or a request over HTTP. */
+export interface Waiting {
+  /** The event that the command became. */
+  readonly persisted: (event: TimelineEvent) => void
+  readonly answer: (answer: Answer) => void
+}
+
+/** Whoever is told of a user's events. */
+export interface Listener {
+  readonly event: (event: TimelineEvent) => void
+}
+
+/** One edge: its connections, and what comes for them on the node's stream. */
+export class Node {
+  readonly limits: EdgeLimits
+  readonly now: () => number
+  readonly log: EventReader
+  readonly queries: Queries["Service"]
+  readonly fork: (effect: Effect.Effect<void>) => void
+  /** What `welcome` tells of the limits. */
+  readonly told: Limits
+  /** Shared by all who attach: the heads of all partitions, read after the call. */
+  readonly barrier: Effect.Effect<Vector, LogUnavailable>
+  /** Everything up to here came by this node's stream. */
+  readonly progress: Array<number>
+  /** How connections were closed, by the name of the code. */
+  readonly closes = new Map<CloseCode, number>()
+
+  readonly #bus: CommandBus["Service"]
+  readonly #router: Router["Service"]
+  readonly #auth: Auth["Service"]
+  readonly #seen: Array<number>
+  readonly #sessions = new Map<string, Connection>()
+  readonly #requests = new Map<string, Waiting>()
+  readonly #users = new Map<UserId, Set<Connection>>()
+  readonly #listeners = new Map<UserId, Set<Listener>>()
+  readonly #watchers = new Map<UserId, Set<Connection>>()
+  readonly #audiences: Audiences
+
+  constructor(options: NodeOptions) {
+    const { limits } = options
+    this.limits = limits
+    this.told = {
+      frameBytes: FRAME_BYTES,
+      bodyChars: limits.bodyChars,
+      inFlight: limits.inFlight,
+      perSecond: limits.perSecond
+    }
+    this.now = options.now
+    this.log = options.log
+    this.queries = options.queries
+    this.fork = options.fork
+    this.barrier = makeBarrier(options.log.heads)
+    this.#bus = options.bus
+    this.#router = options.router
+    this.#auth = options.auth
+    this.progress = new Array<number>(options.log.partitions).fill(0)
+    this.#seen = new Array<number>(options.log.partitions).fill(0)
+    this.#audiences = new Audiences(options.queries, options.now)
+  }
+
+  readonly partitionOf = (conv: ConversationId): number => partitionOf(conv, this.log.partitions)
+
+  /** What this node has seen of the log. */
+  seen(): Vector {
+    return this.#seen
+  }
+
+  get size(): number {
+    return this.#sessions.size
+  }
+
+  /** Who a `hello` is from. */
+  identify(hello: Hello): Effect.Effect<Identity, Unauthorized> {
+    return hello.token === undefined ? this.#auth.redeemTicket(hello.ticket!) : this.#auth.verify(hello.token)
+  }
+
+  opened(connection: Connection): void {
+    this.#sessions.set(connection.id, connection)
+  }
+
+  closedWith(close: CloseCode): void {
+    this.closes.set(close, (this.closes.get(close) ?? 0) + 1)
+  }
+
+  /** A connection is known by its user from here on; the user's oldest makes room when there are too many. */
+  join(connection: Connection): Effect.Effect<void, RouterUnavailable> {
+    const { user } = connection
+    let mine = this.#users.get(user)
+    if (mine === undefined) this.#users.set(user, (mine = new Set()))
+    mine.add(connection)
+    if (mine.size > this.limits.userConnections) {
+      for (const oldest of mine) {
+        mine.delete(oldest)
+        oldest.close(CLOSE.tooManyConnections)
+        break
+      }
+    }
+    return this.#router.register(user)
+  }
+
+  closed(connection: Connection): Effect.Effect<void> {
+    this.#sessions.delete(connection.id)
+    for (const user of connection.watching ?? []) remove(this.#watchers, user, connection)
+    return remove(this.#users, connection.user, connection) && !this.#listeners.has(connection.user)
+      ? this.#unregister(connection.user)
+      : Effect.void
+  }
+
+  #unregister(user: UserId): Effect.Effect<void> {
+    return this.#router.unregister(user).pipe(
+      Effect.catch((error) => Effect.logWarning(error.message)),
+      // Someone may have come while the route was taken away.
+      Effect.andThen(
+        Effect.suspend(() =>
+          this.#users.has(user) || this.#listeners.has(user) ? Effect.ignore(this.#router.register(user)) : Effect.void
+        )
+      )
+    )
+  }
+
+  /** Tells a listener of every event that is addressed to this user, until the answer is run. */
+  listen(user: UserId, listener: Listener): Effect.Effect<Effect.Effect<void>, RouterUnavailable> {
+    let mine = this.#listeners.get(user)
+    if (mine === undefined) this.#listeners.set(user, (mine = new Set()))
+    mine.add(listener)
+    return this.#router.register(user).pipe(
+      Effect.as(
+        Effect.suspend(() =>
+          remove(this.#listeners, user, listener) && !this.#users.has(user) ? this.#unregister(user) : Effect.void
+        )
+      )
+    )
+  }
+
+  /** Submits a command; false when the command bus takes no more. */
+  submit(session: string, command: Omit<Command, "origin">, rid: string | undefined): boolean {
+    return this.#bus.offer({
+      ...command,
+      origin: { node: this.#router.node, session, ...(rid === undefined ? {} : { rid }) }
+    })
+  }
+
+  /** Submits a command of something that is no connection, and waits for its answer under this session. */
+  await(
+    session: string,
+    command: { readonly conv: ConversationId; readonly by: UserId; readonly cid: ClientId; readonly intent: Intent },
+    waiting: Waiting
+  ): boolean {
+    this.#requests.set(session, waiting)
+    if (this.submit(session, command, undefined)) return true
+    this.#requests.delete(session)
+    return false
+  }
+
+  forget(session: string): void {
+    this.#requests.delete(session)
+  }
+
+  /** Acts on what came by the node's stream, in order. Never waits. */
+  take(items: ReadonlyArray<NodeItem>): void {
+    for (const item of items) {
+      switch (item._tag) {
+        case "Event":
+          this.#event(item.event, item.users)
+          break
+        case "Answer":
+          this.#requests.get(item.answer.session)?.answer(item.answer)
+          this.#sessions.get(item.answer.session)?.answer(item.answer)
+          break
+        case "Receipt": {
+          const frame = new Frame({ t: "receipt", ...item.receipt })
+          for (const user of item.users) {
+            for (const connection of this.#users.get(user) ?? none) {
+              if (connection.id !== item.session && connection.feed?.settled === true) connection.push(frame)
+            }
+          }
+          break
+        }
+        case "Progress":
+          this.progress[item.partition] = Math.max(this.progress[item.partition]!, item.position)
+          this.#see(item.partition, item.position)
+      }
+    }
+  }
+
+  #see(partition: number, position: number): void {
+    if (position > this.#seen[partition]!) this.#seen[partition] = position
+  }
+
+  #event(event: TimelineEvent, users: ReadonlyArray<UserId>): void {
+    this.#see(event.partition, event.position)
+    if (event.type === "members" || event.type === "created") this.#audiences.forget(event.conv)
+    let made: Frame | undefined
+    const frame = (): Frame => (made ??= eventFrame(event))
+    const session = event.origin?.session
+    if (session !== undefined) {
+      this.#requests.get(session)?.persisted(event)
+      this.#sessions.get(session)?.feed?.event(event, frame)
+    }
+    for (const user of users) {
+      for (const connection of this.#users.get(user) ?? none) {
+        if (connection.id !== session) connection.feed!.event(event, frame)
+      }
+      for (const listener of this.#listeners.get(user) ?? none) listener.event(event)
+    }
+  }
+
+  /** Acts on signals, which may be lost and repeated. */
+  takeSignals(signals: ReadonlyArray<{ readonly users: ReadonlyArray<UserId>; readonly signal: Signal }>): void {
+    for (const { signal, users } of signals) {
+      if (signal._tag === "Presence") {
+        const { _tag, ...presence } = signal
+        const watchers = this.#watchers.get(signal.user)
+        if (watchers === undefined) continue
+        const frame = new Frame({ t: "presence", ...presence })
+        for (const connection of watchers) connection.push(frame)
+      } else {
+        const frame = new Frame({ t: "typing", conv: signal.conv, user: signal.user, on: signal.on })
+        for (const user of users) {
+          for (const connection of this.#users.get(user) ?? none) {
+            if (connection.id !== signal.session && connection.feed?.settled === true) connection.push(frame)
+          }
+        }
+      }
+    }
+  }
+
+  /** Tells the others of a conversation that someone types in it. Answers only a refusal. */
+  readonly typing = Effect.fnUntraced(
+    { self: this },
+    function* (this: Node, connection: Connection, conv: ConversationId, on: boolean): Effect.fn.Return<Frame | undefined> {
+      const audience = yield* Effect.result(this.#audiences.of(connection.user, conv))
+      if (audience._tag === "Failure") return errFrame(audience.failure.code, audience.failure.message)
+      if (audience.success === undefined) return errFrame("not_found", `There is no conversation ${conv} that you are a member of.`)
+      yield* this.#router.signal(audience.success, { _tag: "Typing", conv, user: connection.user, on, session: connection.id })
+      return undefined
+    }
+  )
+
+  readonly presence = Effect.fnUntraced({ self: this }, function* (
+    this: Node,
+    connection: Connection,
+    { rid, users, watch }: Presence
+  ): Effect.fn.Return<Frame> {
+    for (const user of users) {
+      if (watch === true) add(this.#watchers, user, connection)
+      if (watch === true) (connection.watching ??= new Set()).add(user)
+      if (watch === false && connection.watching?.delete(user) === true) remove(this.#watchers, user, connection)
+    }
+    const found = yield* Effect.result(this.#router.presence(users))
+    if (found._tag === "Failure") return errFrame("unavailable", found.failure.message, { rid })
+    return new Frame({ t: "reply", rid, users: Object.fromEntries(found.success) })
+  })
+
+  readonly refresh = Effect.fnUntraced({ self: this }, function* (
+    this: Node,
+    connection: Connection,
+    { rid, token }: Refresh
+  ): Effect.fn.Return<Frame> {
+    const identity = yield* Effect.result(this.#auth.verify(token))
+    if (identity._tag === "Failure") return errFrame("unauthorized", identity.failure.message, { rid })
+    const { expiresAt, user } = identity.success
+    if (user !== connection.user) {
+      return errFrame("unauthorized", `This token is for ${user}; the connection belongs to ${connection.user}.`, { rid })
+    }
+    connection.expiresAt = expiresAt
+    return new Frame({ t: "reply", rid, expiresAt })
+  })
+
+  /** Once a second, for every connection. */
+  tick(): void {
+    const now = this.now()
+    const cursorOf = (vector: Vector): string => encodeCursor(this.log.id, vector)
+    for (const connection of this.#sessions.values()) connection.tick(now, cursorOf)
+  }
+
+  /** Every connection, for what concerns them all. */
+  connections(): IterableIterator<Connection> {
+    return this.#sessions.values()
+  }
+}
+
+const none: ReadonlyArray<never> = []
+
+const add = <K, V>(sets: Map<K, Set<V>>, key: K, value: V): void => {
+  const set = sets.get(key)
+  if (set === undefined) sets.set(key, new Set([value]))
+  else set.add(value)
+}
+
+/** Removes a value; true when it was there and was the last of its key. */
+const remove = <K, V>(sets: Map<K, Set<V>>, key: K, value: V): boolean => {
+  const set = sets.get(key)
+  if (set === undefined || !set.delete(value) || set.size > 0) return false
+  sets.delete(key)
+  return true
+}

@@ -1,0 +1,128 @@
+import type { IncomingMessage, Server } from "node:http"
+import type { Duplex } from "node:stream"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import type * as Scope from "effect/Scope"
+import { type WebSocket, WebSocketServer } from "ws"
+import { FRAME_BYTES } from "../domain/protocol/limits.ts"
+import { CLOSE } from "../domain/protocol/close-codes.ts"
+import { Edge } from "./Edge.ts"
+import { coalesce, type Frame } from "./Frame.ts"
+import type { Transport } from "./Transport.ts"
+
+/** The subprotocol that is chosen when a client offers it. */
+const SUBPROTOCOL = "darda.v1"
+/** How long a peer has to answer a close frame before its socket is cut. */
+const CLOSE_WITHIN_MS = 1_000
+/** Up to this many bytes several buffers are copied into one, which is cheaper than a vectored write. */
+const COPY_BYTES = 128 * 1024
+
+/** Another handler of upgrades: true when it has taken the socket. */
+export type Upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer, url: URL) => boolean
+
+export interface WebSocketOptions {
+  readonly server: Server
+  /** Origins that may connect besides the server's own. */
+  readonly allowedOrigins: ReadonlyArray<string>
+  /** Asked for paths other than `/v1/ws`. */
+  readonly others?: Upgrade
+}
+
+/** Answers an upgrade with an HTTP error and closes the socket. */
+export const refuseUpgrade = (socket: Duplex, status: number, title: string, code: string, detail: string): void => {
+  const body = JSON.stringify({ type: "about:blank", title, status, code, detail })
+  socket.on("error", () => socket.destroy())
+  socket.end(
+    `HTTP/1.1 ${status} ${title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n` +
+      `Content-Length: ${Buffer.byteLength(body)}\r\n${status === 503 ? "Retry-After: 2\r\n" : ""}\r\n${body}`
+  )
+}
+
+/** Whether a page of this origin may connect: none given, the server's own host, or an allowed one. */
+const originAllowed = (request: IncomingMessage, allowed: ReadonlyArray<string>): boolean => {
+  const { host, origin } = request.headers
+  if (origin === undefined || allowed.includes(origin)) return true
+  return URL.canParse(origin) && host !== undefined && new URL(origin).host === host.toLowerCase()
+}
+
+/** Serves `/v1/ws` on an HTTP server, until the scope closes. */
+export const serveWebSockets = (options: WebSocketOptions): Effect.Effect<void, never, Edge | Scope.Scope> =>
+  Effect.gen(function* () {
+    const edge = yield* Edge
+    const fork = yield* FiberSet.makeRuntime<never, void, never>()
+    const server = new WebSocketServer({
+      noServer: true,
+      maxPayload: FRAME_BYTES,
+      perMessageDeflate: false,
+      clientTracking: false,
+      handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false)
+    })
+
+    const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+      const target = request.url ?? "/"
+      const url = URL.canParse(target, "http://local") ? new URL(target, "http://local") : undefined
+      if (url === undefined || url.pathname !== "/v1/ws") {
+        if (url !== undefined && options.others?.(request, socket, head, url) === true) return
+        return refuseUpgrade(socket, 404, "Not Found", "not_found", "There is no WebSocket here; it is at /v1/ws.")
+      }
+      if (!originAllowed(request, options.allowedOrigins)) {
+        return refuseUpgrade(
+          socket,
+          403,
+          "Forbidden",
+          "forbidden",
+          `The origin ${request.headers.origin ?? ""} is not allowed; add it to ALLOWED_ORIGINS.`
+        )
+      }
+      if (!edge.accepting()) {
+        return refuseUpgrade(socket, 503, "Service Unavailable", "unavailable", "This server is going away; try another.")
+      }
+      server.handleUpgrade(request, socket, head, (ws) => {
+        const connection = edge.connect(makeTransport(ws, socket))
+        ws.on("message", (data: Buffer, isBinary: boolean) => {
+          if (isBinary) connection.close(CLOSE.binary)
+          else connection.receive(data.toString())
+        })
+        ws.on("pong", () => connection.pong())
+        // Protocol violations close the socket with their own code; what is said of them is in that code.
+        ws.on("error", () => setTimeout(() => ws.terminate(), CLOSE_WITHIN_MS).unref())
+        ws.once("close", () => connection.ended())
+        fork(connection.run)
+      })
+    }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => options.server.on("upgrade", onUpgrade)),
+      () => Effect.sync(() => options.server.off("upgrade", onUpgrade))
+    )
+  })
+
+/**
+ * A connection's socket. Frames are written to the socket itself, already encoded: `ws` writes only its control frames
+ * there, and both write whole frames.
+ */
+const makeTransport = (ws: WebSocket, socket: Duplex): Transport => ({
+  write: (frames) => Effect.callback<void>((resume) => writeAll(socket, frames, () => resume(Effect.void))),
+  ping: () => {
+    if (ws.readyState === ws.OPEN) ws.ping()
+  },
+  close: ({ code, reason }) => {
+    if (ws.readyState === ws.CLOSED) return
+    ws.close(code, reason)
+    setTimeout(() => ws.terminate(), CLOSE_WITHIN_MS).unref()
+  },
+  pause: () => ws.pause(),
+  resume: () => ws.resume()
+})
+
+const writeAll = (socket: Duplex, frames: ReadonlyArray<Frame>, done: () => void): void => {
+  if (socket.destroyed || !socket.writable) return done()
+  const parts = coalesce(frames)
+  if (parts.length === 1) return void socket.write(parts[0], done)
+  let bytes = 0
+  for (const part of parts) bytes += part.length
+  if (bytes <= COPY_BYTES) return void socket.write(Buffer.concat(parts, bytes), done)
+  socket.cork()
+  for (let i = 0; i < parts.length - 1; i++) socket.write(parts[i])
+  socket.write(parts[parts.length - 1], done)
+  socket.uncork()
+}
