@@ -56,7 +56,12 @@ export const serveControl = (
 ): Effect.Effect<void, ControlFailed, Scope.Scope> =>
   Effect.gen(function* () {
     const run = Effect.runForkWith(yield* Effect.context<never>())
-    const server = net.createServer((connection) => serveOne(connection, handlers, run))
+    const connections = new Set<net.Socket>()
+    const server = net.createServer((connection) => {
+      connections.add(connection)
+      connection.once("close", () => connections.delete(connection))
+      serveOne(connection, handlers, run)
+    })
     server.maxConnections = MAX_CONNECTIONS
     yield* Effect.acquireRelease(
       Effect.callback<void, ControlFailed>((resume) => {
@@ -82,6 +87,7 @@ export const serveControl = (
       () =>
         Effect.sync(() => {
           server.close()
+          for (const connection of connections) connection.destroy()
           fs.rmSync(socket, { force: true })
         })
     )
@@ -108,7 +114,8 @@ const serveOne = (
       if (received.length > REQUEST_BYTES) connection.destroy()
       return
     }
-    const handler = handlers[commandOf(received.slice(0, end))]
+    const command = commandOf(received.slice(0, end))
+    const handler = Object.hasOwn(handlers, command) ? handlers[command] : undefined
     if (handler === undefined) {
       write({ error: "The running server does not know this command; is it of another version?" })
       connection.end()
