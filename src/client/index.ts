@@ -1,0 +1,13 @@
+/** What users of the client import. */
+export { connect, DardaClient } from "./client.ts"
+export type { Credential, Status } from "./connection.ts"
+export type { Clock, Environment, KeyValueStorage, OpenSocket, Socket, SocketHandlers } from "./environment.ts"
+export { realEnvironment } from "./environment.ts"
+export { DardaError } from "./errors.ts"
+export type { ClientEvents, ClientOptions, Persisted, SendInput } from "./options.ts"
+export type { Command, CommandState, OnAck } from "./outbox.ts"
+export type { Conversation, ReceiptCount } from "./conversation.ts"
+export { shown, tick } from "./conversation.ts"
+export { Store } from "./store.ts"
+export type { StoreEvents, StoreOptions } from "./store.ts"
+export { uuidv7 } from "./uuid.ts"
