@@ -18,6 +18,7 @@ import {
 import { decodeSettings, describeProblem, settingsWarnings, type SettingsValues } from "../platform/Settings.ts"
 import { checkDatabases } from "./doctor-databases.ts"
 import { checkKeys } from "./doctor-keys.ts"
+import { explainListenError } from "./listen.ts"
 import { webFolder } from "./web.ts"
 
 /** One line of the doctor: all well, worth knowing, or in the way of a start. */
@@ -156,18 +157,14 @@ const checkClock = (paths: DataPaths): ReadonlyArray<Finding> => {
   return [good(`the clock says ${new Date(now).toISOString()}`)]
 }
 
-const checkPort = ({ host, port }: SettingsValues, running: boolean): Effect.Effect<Finding> =>
+const checkPort = (settings: SettingsValues, running: boolean): Effect.Effect<Finding> =>
   Effect.callback<Finding>((resume) => {
+    const { host, port } = settings
     const server = createServer()
     const done = (finding: Finding) => resume(Effect.succeed(finding))
     server.once("error", (cause: NodeJS.ErrnoException) => {
       if (cause.code === "EADDRINUSE" && running) return done(good(`port ${port} is in use, by the running server it seems`))
-      if (cause.code === "EADDRINUSE") return done(bad(`port ${port} on ${host} is taken: stop who has it, or set another PORT`))
-      if (cause.code === "EACCES") return done(bad(`this user may not open port ${port}: set a PORT from 1024`))
-      if (cause.code === "EADDRNOTAVAIL" || cause.code === "ENOTFOUND") {
-        return done(bad(`HOST ${host} is no address of this machine: set another`))
-      }
-      done(bad(`port ${port} on ${host} cannot be opened: ${cause.message}`))
+      done(bad(explainListenError(settings, cause)))
     })
     server.listen(port, host, () => server.close(() => done(good(port === 0 ? "any free port" : `port ${port} on ${host} is free`))))
   })

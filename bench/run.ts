@@ -1,0 +1,31 @@
+/**
+ * `npm run bench -- NAME [--json FILE]`: runs one measurement, prints a table, and writes the same as JSON. Exits with 1 when something measured is
+ * outside its target.
+ */
+import { writeFileSync } from "node:fs"
+import { parseArgs } from "node:util"
+import { type Bench, machine, table } from "./support.ts"
+
+const benches: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
+  embedded: () => import("./embedded.ts"),
+  idle: () => import("./idle.ts")
+}
+
+const usage = `Use: npm run bench -- NAME [--json FILE], where NAME is one of ${Object.keys(benches).join(", ")}`
+
+const { positionals, values } = parseArgs({ allowPositionals: true, options: { json: { type: "string" } } })
+const name = positionals[0] ?? ""
+const load = Object.hasOwn(benches, name) ? benches[name] : undefined
+if (load === undefined || positionals.length > 1) {
+  console.error(usage)
+  process.exit(1)
+}
+
+const { bench } = await load()
+const measured = await bench((line) => console.log(line))
+const about = machine()
+console.log(`\n${name} on ${about.cpu}, ${about.cores} cores, Node.js ${about.node}\n\n${table(measured)}`)
+if (values.json !== undefined) {
+  writeFileSync(values.json, `${JSON.stringify({ name, at: new Date().toISOString(), machine: about, measured }, null, 2)}\n`)
+}
+process.exit(measured.every(({ ok }) => ok !== false) ? 0 : 1)
