@@ -83,7 +83,7 @@ export interface Counts {
 
 /** One row in the canonical form: equal states have equal rows in equal order, whatever the engine and however they came about. */
 export interface DumpRow {
-  /** `<conversation> conversation`, `<conversation> member <user>`, `<conversation> message <seq>`. In the order of {@link compareKeys}. */
+  /** Conversation, then `conversation`, or `member` and a user, or `message` and a seq of 16 digits. In the order of code units, part by part. */
   readonly key: ReadonlyArray<string>
   /** JSON with its fields always in the same order. */
   readonly value: string
@@ -164,11 +164,3 @@ export class ReadModels extends Context.Service<
     readonly reset: Effect.Effect<void, ReadModelsUnavailable>
   }
 >()("darda/read-side/ReadModels") {}
-
-/** The order of dump keys: part by part by code unit; a shorter key before the longer ones that begin with it. */
-export const compareKeys = (a: ReadonlyArray<string>, b: ReadonlyArray<string>): number => {
-  for (let i = 0; i < a.length && i < b.length; i++) {
-    if (a[i]! !== b[i]!) return a[i]! < b[i]! ? -1 : 1
-  }
-  return a.length - b.length
-}

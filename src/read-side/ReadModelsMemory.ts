@@ -3,7 +3,8 @@ import * as Layer from "effect/Layer"
 import * as Semaphore from "effect/Semaphore"
 import { zeroVector } from "../domain/partition.ts"
 import { makeProgress, type Progress } from "./Progress.ts"
-import { compareKeys, type DumpRow, ReadModels, type ReadModelsUnavailable, type Shadow, type Snapshot } from "./ReadModels.ts"
+import { type DumpRow, ReadModels, type ReadModelsUnavailable, type Shadow, type Snapshot } from "./ReadModels.ts"
+import { compareKeys } from "./Store.ts"
 import { makeMemoryStore } from "./StoreMemory.ts"
 
 /** Called around every operation of the port with its name: what it does there happens to the caller. For injected faults. */

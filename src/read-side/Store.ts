@@ -71,7 +71,7 @@ export const receiptsOf = (
 ): NonNullable<Page["receipts"]> =>
   Object.fromEntries(Array.from(members, ({ delivered, seen, user }) => [user, { delivered, seen }]))
 
-const KINDS = { conversation: "conversation", member: "member", message: "message" } as const
+export const KINDS = { conversation: "conversation", member: "member", message: "message" } as const
 
 /** The canonical rows. Seqs are padded, so that their text is in the order of their numbers. */
 export const dumpConversation = (row: ConversationRow): DumpRow => ({
@@ -88,3 +88,11 @@ export const dumpMessage = (message: FoldedMessage): DumpRow => ({
   key: [message.conv, KINDS.message, String(message.seq).padStart(16, "0")],
   value: JSON.stringify(message)
 })
+
+/** The order of dump keys: part by part by code unit; a shorter key before the longer ones that begin with it. */
+export const compareKeys = (a: ReadonlyArray<string>, b: ReadonlyArray<string>): number => {
+  for (let i = 0; i < a.length && i < b.length; i++) {
+    if (a[i]! !== b[i]!) return a[i]! < b[i]! ? -1 : 1
+  }
+  return a.length - b.length
+}

@@ -5,8 +5,17 @@ import type { FoldedMessage } from "../domain/protocol/server-frames.ts"
 import { foldedMessage, type MessageRow, react, reactionsOf } from "./messages.ts"
 import { choose, fitting, jsonBytes, lookups, withinReactionBytes } from "./paging.ts"
 import type { ConversationRow, MemberRow, Rows } from "./projection.ts"
-import { compareKeys, type DumpRow } from "./ReadModels.ts"
-import { applyRuns, conversationItem, dumpConversation, dumpMember, dumpMessage, receiptsOf, type Store } from "./Store.ts"
+import type { DumpRow } from "./ReadModels.ts"
+import {
+  applyRuns,
+  compareKeys,
+  conversationItem,
+  dumpConversation,
+  dumpMember,
+  dumpMessage,
+  receiptsOf,
+  type Store
+} from "./Store.ts"
 
 interface Held {
   row: ConversationRow
