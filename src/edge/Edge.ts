@@ -7,6 +7,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
+import { metricsWriter } from "../platform/Metrics.ts"
 import { Router, type RouterUnavailable } from "../platform/Router.ts"
 import { Queries } from "../read-side/Queries.ts"
 import { CommandBus } from "../write-side/CommandBus.ts"
@@ -59,6 +60,7 @@ export class Edge extends Context.Service<
           router,
           queries: yield* Queries,
           auth: yield* Auth,
+          metrics: yield* metricsWriter,
           fork: (effect) => void fork(effect)
         })
         let accepting = true

@@ -7,6 +7,7 @@ import { CLOSE, type CloseCode } from "../domain/protocol/close-codes.ts"
 import type { Hello, Presence, Refresh } from "../domain/protocol/client-frames.ts"
 import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import type { Limits } from "../domain/protocol/server-frames.ts"
+import type { MetricsWriter } from "../platform/Metrics.ts"
 import type { Answer, NodeItem, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
 import type { Queries } from "../read-side/Queries.ts"
 import type { CommandBus } from "../write-side/CommandBus.ts"
@@ -18,6 +19,9 @@ import type { Connection } from "./Connection.ts"
 import { encodeCursor } from "./cursor.ts"
 import { errFrame } from "./errors.ts"
 import { eventFrame, Frame } from "./Frame.ts"
+
+/** Requests over HTTP that wait for their command at once; the next is `busy`. */
+const REQUESTS = 10_000
 
 /** The limits of one edge, as the settings give them. */
 export interface EdgeLimits {
@@ -37,6 +41,7 @@ export interface NodeOptions {
   readonly router: Router["Service"]
   readonly queries: Queries["Service"]
   readonly auth: Auth["Service"]
+  readonly metrics: MetricsWriter
   /** Runs something in the background, as long as the node lives. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
@@ -66,8 +71,7 @@ export class Node {
   readonly barrier: Effect.Effect<Vector, LogUnavailable>
   /** Everything up to here came by this node's stream. */
   readonly progress: Array<number>
-  /** How connections were closed, by the name of the code. */
-  readonly closes = new Map<CloseCode, number>()
+  readonly #metrics: MetricsWriter
 
   readonly #bus: CommandBus["Service"]
   readonly #router: Router["Service"]
@@ -97,6 +101,7 @@ export class Node {
     this.#bus = options.bus
     this.#router = options.router
     this.#auth = options.auth
+    this.#metrics = options.metrics
     this.progress = new Array<number>(options.log.partitions).fill(0)
     this.#seen = new Array<number>(options.log.partitions).fill(0)
     this.#audiences = new Audiences(options.queries, options.now)
@@ -119,11 +124,12 @@ export class Node {
   }
 
   opened(connection: Connection): void {
+    this.#metrics.update("connects", 1)
     this.#sessions.set(connection.id, connection)
   }
 
   closedWith(close: CloseCode): void {
-    this.closes.set(close, (this.closes.get(close) ?? 0) + 1)
+    this.#metrics.closed(close.code)
   }
 
   /** A connection is known by its user from here on; the user's oldest makes room when there are too many. */
@@ -190,6 +196,7 @@ export class Node {
     command: { readonly conv: ConversationId; readonly by: UserId; readonly cid: ClientId; readonly intent: Intent },
     waiting: Waiting
   ): boolean {
+    if (this.#requests.size >= REQUESTS) return false
     this.#requests.set(session, waiting)
     if (this.submit(session, command, undefined)) return true
     this.#requests.delete(session)
@@ -316,6 +323,7 @@ export class Node {
     const now = this.now()
     const cursorOf = (vector: Vector): string => encodeCursor(this.log.id, vector)
     for (const connection of this.#sessions.values()) connection.tick(now, cursorOf)
+    this.#metrics.update("connections", this.#sessions.size)
   }
 
   /** Every connection, for what concerns them all. */

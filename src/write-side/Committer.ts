@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { partitionOf } from "../domain/partition.ts"
+import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
 import { Batch, type Decided } from "./Batch.ts"
 import { CommandBus, type CommandBusUnavailable, type CommandConsumer, type Delivery } from "./CommandBus.ts"
 import { BATCH_COMMANDS } from "./CommandPublisher.ts"
@@ -34,7 +35,7 @@ export const runCommitter = (
     const bus = yield* CommandBus
     const relay = yield* Relay
     const consumer = yield* bus.consumer
-    const committer = new Committer(options, log, relay, consumer)
+    const committer = new Committer(options, log, relay, consumer, yield* metricsWriter)
     return yield* Effect.forever(
       consumer.take(BATCH_COMMANDS).pipe(Effect.flatMap((deliveries) => committer.commit(deliveries)))
     )
@@ -46,6 +47,7 @@ class Committer {
   readonly #log: EventLog["Service"]
   readonly #relay: Relay["Service"]
   readonly #consumer: CommandConsumer
+  readonly #metrics: MetricsWriter
   readonly #heads = new Map<number, PartitionHead>()
   readonly #states = new StateCache()
 
@@ -53,12 +55,14 @@ class Committer {
     options: CommitterOptions,
     log: EventLog["Service"],
     relay: Relay["Service"],
-    consumer: CommandConsumer
+    consumer: CommandConsumer,
+    metrics: MetricsWriter
   ) {
     this.#options = options
     this.#log = log
     this.#relay = relay
     this.#consumer = consumer
+    this.#metrics = metrics
   }
 
   /** Commits deliveries, all of them or those that this committer may take. Does not return before their fate is known. */
@@ -75,6 +79,7 @@ class Committer {
           return
         }
         const error = result.failure
+        this.#metrics.update("commitRetries", 1)
         switch (error._tag) {
           case "Fenced": {
             yield* Effect.logWarning(error.message)
@@ -122,7 +127,9 @@ class Committer {
         }),
         Effect.tapError(() => Effect.sync(() => this.#relay.putRelayed(relayed)))
       )
+      const began = performance.now()
       yield* appended
+      this.#metrics.update("commitMillis", performance.now() - began)
       this.#committed(decided)
       yield* this.#relay.hand({ outgoing: decided.outgoing, events: decided.events })
       return admitted
@@ -140,6 +147,10 @@ class Committer {
   })
 
   #committed(decided: Decided): void {
+    this.#metrics.update("commits", 1)
+    this.#metrics.update("commands", decided.commands)
+    this.#metrics.update("batch", decided.commands)
+    this.#metrics.update("events", decided.append.runs.reduce((sum, run) => sum + run.events.length, 0))
     for (const run of decided.append.runs) {
       const head = this.#heads.get(run.partition)!
       this.#heads.set(run.partition, {

@@ -7,6 +7,7 @@ import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import { isTimeline, removedBy, type StoredEvent } from "../domain/events.ts"
 import type { ConversationId, UserId } from "../domain/ids.ts"
+import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
 import { type NodeItem, Router, type RouterUnavailable } from "../platform/Router.ts"
 import type { Outgoing } from "./Batch.ts"
 import { EventBus, type EventBusUnavailable } from "./EventBus.ts"
@@ -54,7 +55,8 @@ export class Relay extends Context.Service<
       const bus = yield* EventBus
       const router = yield* Router
       const queue = yield* Queue.bounded<Committed>(WAITING_COMMITS)
-      const live = new RelayLive(log, bus, router)
+      const metrics = yield* metricsWriter
+      const live = new RelayLive(log, bus, router, metrics)
       return Relay.of({
         hand: (committed) => {
           live.expect(committed)
@@ -66,7 +68,12 @@ export class Relay extends Context.Service<
         run: Effect.all(
           [
             Effect.forever(Queue.takeAll(queue).pipe(Effect.flatMap((commits) => live.relay(commits)))),
-            Effect.forever(live.tick.pipe(Effect.delay("1 second")))
+            Effect.forever(
+              live.tick.pipe(
+                Effect.delay("1 second"),
+                Effect.andThen(Effect.sync(() => metrics.update("relayWaiting", Queue.sizeUnsafe(queue))))
+              )
+            )
           ],
           { concurrency: "unbounded", discard: true }
         ).pipe(Effect.andThen(Effect.never))
@@ -97,7 +104,10 @@ class RelayLive {
   readonly #progress = new Map<number, { position: number; told: boolean }>()
   readonly #owedCounts = new Map<ConversationId, Extract<Outgoing, { readonly _tag: "Receipt" }>>()
 
-  constructor(log: EventLog["Service"], bus: EventBus["Service"], router: Router["Service"]) {
+  readonly #metrics: MetricsWriter
+
+  constructor(log: EventLog["Service"], bus: EventBus["Service"], router: Router["Service"], metrics: MetricsWriter) {
+    this.#metrics = metrics
     this.#log = log
     this.#bus = bus
     this.#router = router
@@ -208,6 +218,7 @@ class RelayLive {
 
   /** The events of an entry as the log has them, for the members of today and those whom an event removed. */
   readonly #relayFromLog = Effect.fnUntraced({ self: this }, function* (this: RelayLive, entry: OutboxEntry) {
+    this.#metrics.update("outboxLeft", 1)
     let after = entry.from - 1
     while (after < entry.to) {
       const events = yield* this.#log.read(entry.partition, after, Math.min(READ_EVENTS, entry.to - after))

@@ -1,0 +1,57 @@
+import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
+
+/**
+ * What is measured, for Prometheus at `/metrics`. Labels have few values, fixed in the code: never a user, a conversation or a
+ * message.
+ */
+const metrics = {
+  connections: Metric.gauge("darda_connections", { description: "Open WebSocket connections" }),
+  connects: Metric.counter("darda_connects_total", { description: "WebSocket connections opened", incremental: true }),
+  commits: Metric.counter("darda_commits_total", { description: "Commits to the event log", incremental: true }),
+  commands: Metric.counter("darda_commands_total", { description: "Commands decided", incremental: true }),
+  events: Metric.counter("darda_events_total", { description: "Events appended to the log", incremental: true }),
+  commitRetries: Metric.counter("darda_commit_retries_total", {
+    description: "Commits that were tried again, or whose partitions were lost",
+    incremental: true
+  }),
+  commitMillis: Metric.histogram("darda_commit_milliseconds", {
+    description: "Time of one commit",
+    boundaries: Metric.exponentialBoundaries({ start: 0.5, factor: 2, count: 14 })
+  }),
+  batch: Metric.histogram("darda_commands_per_commit", {
+    description: "Commands in one commit",
+    boundaries: Metric.exponentialBoundaries({ start: 1, factor: 2, count: 10 })
+  }),
+  relayWaiting: Metric.gauge("darda_relay_waiting_commits", { description: "Commits that wait for the relay" }),
+  outboxLeft: Metric.counter("darda_outbox_recovered_total", {
+    description: "Outbox entries relayed from the log because whoever wrote them did not",
+    incremental: true
+  })
+} as const
+
+/** Writes to the metrics of a process, without an effect per value. */
+export interface MetricsWriter {
+  /** Adds to a counter, sets a gauge, or records a value. */
+  readonly update: (metric: keyof typeof metrics, value: number) => void
+  /** Counts a closed connection by its code. */
+  readonly closed: (code: number) => void
+}
+
+const closes = Metric.counter("darda_closes_total", {
+  description: "WebSocket connections closed, by code",
+  incremental: true
+})
+
+/** The writer of the metrics registry of the current context. */
+export const metricsWriter: Effect.Effect<MetricsWriter> = Effect.map(Effect.context<never>(), (context) => {
+  const byCode = new Map<number, typeof closes>()
+  return {
+    update: (metric, value) => metrics[metric].updateUnsafe(value, context),
+    closed: (code) => {
+      let labelled = byCode.get(code)
+      if (labelled === undefined) byCode.set(code, (labelled = Metric.withAttributes(closes, { code: String(code) })))
+      labelled.updateUnsafe(1, context)
+    }
+  }
+})
