@@ -3,15 +3,15 @@ import * as fs from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { type DataPaths, explainFileError, mebibytes } from "../platform/DataFolder.ts"
 import type { SettingsValues } from "../platform/Settings.ts"
-import { bad, type Finding, good } from "./doctor.ts"
+import { bad, type Finding, good, note } from "./doctor.ts"
 
 /** Findings about both files. A log that is not there yet is as it should be before the first start. */
 export const checkDatabases = (paths: DataPaths, _values: SettingsValues): ReadonlyArray<Finding> => [
-  checkFile("event log", paths.log, "restore it from a backup; nothing else has what it held"),
-  checkFile("read models", paths.readModels, "stop the server and delete it with its -wal and -shm; the next start builds it anew")
+  checkFile("event log", paths.log, (problem) => bad(`${problem}: restore it from a backup; nothing else has what it held`)),
+  checkFile("read models", paths.readModels, (problem) => note(`${problem}: the next start builds it anew from the log`))
 ]
 
-const checkFile = (name: string, file: string, remedy: string): Finding => {
+const checkFile = (name: string, file: string, damaged: (problem: string) => Finding): Finding => {
   if (!fs.existsSync(file)) return good(`${name}: not there yet, made when needed`)
   let database: DatabaseSync | undefined
   try {
@@ -19,11 +19,11 @@ const checkFile = (name: string, file: string, remedy: string): Finding => {
     database = new DatabaseSync(file, { readOnly: true, timeout: 2_000 })
     const rows = database.prepare("PRAGMA quick_check(3)").all()
     const found = rows.map((row) => String(Object.values(row)[0]))
-    if (found.length !== 1 || found[0] !== "ok") return bad(`${name} ${file} is damaged (${found.join("; ")}): ${remedy}`)
+    if (found.length !== 1 || found[0] !== "ok") return damaged(`${name} ${file} is damaged (${found.join("; ")})`)
     return good(`${name}: whole, ${mebibytes(bytes)}`)
   } catch (cause) {
     const sqlite = (cause as { errcode?: unknown }).errcode !== undefined
-    if (sqlite) return bad(`${name} ${file} cannot be read (${(cause as Error).message}): ${remedy}`)
+    if (sqlite) return damaged(`${name} ${file} cannot be read (${(cause as Error).message})`)
     return bad(`${name} ${file}: ${explainFileError(cause)}`)
   } finally {
     database?.close()
