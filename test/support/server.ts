@@ -25,7 +25,7 @@ export interface ServerOptions {
 }
 
 /** A server that runs, or ran and may be started again on the same port and data. */
-export interface TestServer {
+export interface RunningServer {
   /** `http://localhost:PORT`, without a slash at the end. */
   readonly url: string
   /** `ws://localhost:PORT/v1/ws`. */
@@ -66,7 +66,7 @@ const freePort = (): Promise<number> =>
   })
 
 /** Starts a server and waits until it says that it is ready; fails with its output when it ends before, or takes a minute. */
-export const startServer = async ({ env = {}, dataDir, args = ["serve"] }: ServerOptions = {}): Promise<TestServer> => {
+export const startServer = async ({ env = {}, dataDir, args = ["serve"] }: ServerOptions = {}): Promise<RunningServer> => {
   const folder = dataDir ?? mkdtempSync(join(tmpdir(), "darda-test-"))
   const { PATH, HOME } = process.env
   const port = env["PORT"] === undefined || env["PORT"] === "0" ? await freePort() : Number(env["PORT"])
