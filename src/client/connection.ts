@@ -243,7 +243,7 @@ export class Connection {
     this.#cancelProbe()
     this.#cancelProbe = this.#env.clock.after(PROBE_TIMEOUT_MS, () => {
       if (this.#heardAt < asked) this.replace()
-      else this.#armProbe(this.#options.probeAfterMs)
+      else this.#armProbe(Math.max(1, this.#options.probeAfterMs - (this.#env.clock.now() - this.#heardAt)))
     })
   }
 

@@ -5,12 +5,8 @@ import { STORE_EVERY_MS, STORED_MAX } from "./limits.ts"
 import type { Entry } from "./outbox.ts"
 
 const DEVICE = "darda.device"
-const OUTBOX = "darda.outbox"
-
-interface Kept {
-  readonly user: string
-  readonly frames: readonly CommandFrame[]
-}
+/** With the user in its name: what one left must not be sent by another. */
+const outboxOf = (user: string): string => `darda.outbox.${user}`
 
 /** Reads and writes a `KeyValueStorage`. One that is full or forbidden is done without: memory is then all there is. */
 export class Stored {
@@ -35,15 +31,15 @@ export class Stored {
     return device
   }
 
-  /** The commands an earlier client of this user left, once. Those of another user are dropped: they must not be sent. */
+  /** The commands an earlier client of this user left; once. */
   take(user: string): readonly CommandFrame[] {
     if (this.#taken) return []
     this.#taken = true
-    const text = this.#read(OUTBOX)
+    const text = this.#read(outboxOf(user))
     if (text === undefined) return []
     try {
-      const kept = JSON.parse(text) as Kept
-      return kept.user === user && Array.isArray(kept.frames) ? kept.frames : []
+      const frames = JSON.parse(text) as unknown
+      return Array.isArray(frames) ? (frames as readonly CommandFrame[]) : []
     } catch {
       return []
     }
@@ -67,8 +63,8 @@ export class Stored {
       if (frames.length === STORED_MAX) break
       frames.push(frame)
     }
-    if (frames.length === 0) this.#remove(OUTBOX)
-    else this.#set(OUTBOX, JSON.stringify({ user, frames } satisfies Kept))
+    if (frames.length === 0) this.#remove(outboxOf(user))
+    else this.#set(outboxOf(user), JSON.stringify(frames))
   }
 
   #read(key: string): string | undefined {
