@@ -338,7 +338,8 @@ export class DardaClient {
       case "err":
         return this.#refused(frame)
       case "cursor":
-        return this.#sequencer.cursor(frame.cursor)
+        this.#sequencer.cursor(frame.cursor)
+        return this.#events.emit("caughtUp")
       case "reset":
         return this.#sequencer.reset(frame.conv, frame.head)
       case "gone":

@@ -8,6 +8,7 @@ export type { ClientEvents, ClientOptions, Persisted, SendInput } from "./option
 export type { Command, CommandState, OnAck } from "./outbox.ts"
 export type { Conversation, ReceiptCount } from "./conversation.ts"
 export { shown, tick } from "./conversation.ts"
+export { dmConversation, isUserId, otherMember, parseConversation } from "../domain/ids.ts"
 export { Store } from "./store.ts"
 export type { StoreEvents, StoreOptions } from "./store.ts"
 export { uuidv7 } from "./uuid.ts"

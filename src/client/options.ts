@@ -32,6 +32,8 @@ export interface ClientEvents {
   readonly welcome: [welcome: Welcome, resumed: boolean]
   /** Each event of each conversation once and in order; `own`: it is the answer to a command of this client. */
   readonly event: [event: TimelineEvent, own: boolean]
+  /** Everything up to now was given out: on a resumed connection the first one ends the catching up. At most once a second. */
+  readonly caughtUp: []
   /** A command was given, or changed its state. A given one has state `sending`. */
   readonly command: [command: Command]
   /** What is known of the conversation is void: read `history`. The next event is the one after `head`. */
