@@ -84,8 +84,9 @@ const progress = (generator: Generator): Effect.Effect<never> =>
       const now = { ...generator.counts }
       const rate = (name: "sent" | "persisted" | "delivered") => `${name} ${now[name] - before[name]}/s`
       const errors = Object.values(now.errors).reduce((sum, count) => sum + count, 0)
+      const line = `${String(++second).padStart(4)} s  ${rate("sent")}, ${rate("persisted")}, ${rate("delivered")}, errors ${errors}`
       before = now
-      return `${String(++second).padStart(4)} s  ${rate("sent")}, ${rate("persisted")}, ${rate("delivered")}, errors ${errors}`
+      return line
     }).pipe(Effect.flatMap(Console.log), Effect.delay("1 second"), Effect.forever)
   })
 
