@@ -1,7 +1,6 @@
-/** The client's own numbers. */
+/** The client's own numbers; those of the protocol are the protocol's. */
+export { BATCH_OBJECTS, LIVE_TTL_MS, PRESENCE_USERS, RESUME_SEQS } from "../domain/protocol/limits.ts"
 
-/** Objects in one array frame. */
-export const BATCH_OBJECTS = 64
 /** First bound of the random pause before a reconnect, in milliseconds; it doubles with each failure. */
 export const BACKOFF_BASE_MS = 250
 /** Largest bound of that pause. */
@@ -40,10 +39,6 @@ export const MARKS_MAX = 1_000
 export const TYPING_EVERY_MS = 2_000
 /** Users whose presence is watched. */
 export const WATCHED_MAX = 1_000
-/** Users in one `presence`. */
-export const PRESENCE_USERS = 200
-/** Conversations named on resume. */
-export const RESUME_SEQS = 500
 /** Conversations whose last seq is remembered. */
 export const TRACKS_MAX = 10_000
 /** Events of one conversation kept while the hole before them is filled; beyond, they are read again. */

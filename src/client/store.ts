@@ -14,6 +14,7 @@ import {
 } from "./conversation.ts"
 import { Emitter } from "./emitter.ts"
 import { type Clock, realEnvironment } from "./environment.ts"
+import { LIVE_TTL_MS } from "./limits.ts"
 import type { Command } from "./outbox.ts"
 import { newest, older } from "./pages.ts"
 
@@ -22,7 +23,6 @@ const PRESENCE_MAX = 2_000
 const RECEIPTS_MAX = 64
 const FAILED_MAX = 100
 const TYPING_MS = 8_000
-const LIVE_MS = 60_000
 const SWEEP_MS = 1_000
 
 /** What a store gives out: once a turn, the conversations that changed (`""`: presence, or the list as such). */
@@ -78,7 +78,7 @@ export class Store {
         this.#armSweep()
       }),
       client.on("live", (live) => {
-        if (live.by === client.user || client.serverNow() - live.at >= LIVE_MS) return
+        if (live.by === client.user || client.serverNow() - live.at >= LIVE_TTL_MS) return
         const state = this.#state(live.conv)
         if (state.live.some(({ cid, by }) => cid === live.cid && by === live.by)) return
         state.live = [...state.live, live].slice(-WINDOW)
@@ -347,7 +347,7 @@ export class Store {
         const version = state.typing.size
         for (const [user, until] of state.typing) if (until <= now) state.typing.delete(user)
         if (state.typing.size !== version) this.#touch(state)
-        this.#dropLive(state.conv, (live) => this.#client.serverNow() - live.at >= LIVE_MS)
+        this.#dropLive(state.conv, (live) => this.#client.serverNow() - live.at >= LIVE_TTL_MS)
         left ||= state.typing.size > 0 || state.live.length > 0
       }
       if (left) this.#armSweep()

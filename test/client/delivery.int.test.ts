@@ -283,11 +283,17 @@ describe("receiving", () => {
     // What came after the hole is not counted as had: the replay begins before it.
     expect((await second.welcome()).resume).toEqual({ cursor: "c1", seqs: { [dm]: 1 } })
     const sync = await second.take("sync")
-    second.send(message(2), message(3), message(4), { t: "cursor", cursor: "c4" })
+    // Another hole, which the replay closes too; nothing is asked about either.
+    const far = seqsOf(client, "dm:alice:carol")
+    second.send(message(1, { conv: "dm:alice:carol" }), message(3, { conv: "dm:alice:carol" }))
+    second.send(message(2, { conv: "dm:alice:carol" }), message(2), message(3), message(4), { t: "cursor", cursor: "c4" })
     second.send({ t: "reply", rid: sync.rid, events: [message(2)], head: 4, more: false })
     await until("all have come", () => seqs.length === 4)
     expect(seqs).toEqual([1, 2, 3, 4])
+    expect(far).toEqual([1, 2, 3])
     await until("the cursor moved", () => client.position()?.cursor === "c4")
+    client.send({ to: "bob", body: "a sign that all before it was sent" })
+    await second.take("send")
     expect(second.frames.filter(({ t }) => t === "sync")).toEqual([])
   })
 

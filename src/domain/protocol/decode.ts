@@ -2,7 +2,7 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as SchemaIssue from "effect/SchemaIssue"
-import { isConversationId, isWellFormedText, TOKEN_PATTERN, USER_PATTERN } from "../ids.ts"
+import { isConversationId, isSeq, isWellFormedText, TOKEN_PATTERN, USER_PATTERN } from "../ids.ts"
 import { type ClientFrame, clientFrames, type ClientOp } from "./client-frames.ts"
 import { isRid, KIND_PATTERN } from "./forms.ts"
 import { explainIssue, show } from "./explain.ts"
@@ -103,7 +103,7 @@ const size = (fields: Fields): number => {
 }
 
 const isConv = (value: unknown): boolean => typeof value === "string" && isConversationId(value)
-const isSeq = (value: unknown): boolean => typeof value === "number" && Number.isSafeInteger(value) && value >= 1
+const isSeqValue = (value: unknown): boolean => typeof value === "number" && isSeq(value)
 
 const isSend = (frame: Quick): frame is Quick & { readonly body: string } => {
   const { cid, conv, to, body, kind, replyTo } = frame
@@ -118,7 +118,7 @@ const isSend = (frame: Quick): frame is Quick & { readonly body: string } => {
     fields++
   }
   if (replyTo !== undefined) {
-    if (!isSeq(replyTo)) return false
+    if (!isSeqValue(replyTo)) return false
     fields++
   }
   return size(frame) === fields
@@ -128,11 +128,11 @@ const isMark = (frame: Quick): boolean => {
   const { conv, delivered, seen } = frame
   let fields = 2
   if (delivered !== undefined) {
-    if (!isSeq(delivered)) return false
+    if (!isSeqValue(delivered)) return false
     fields++
   }
   if (seen !== undefined) {
-    if (!isSeq(seen)) return false
+    if (!isSeqValue(seen)) return false
     fields++
   }
   return fields > 2 && isConv(conv) && size(frame) === fields
