@@ -18,6 +18,20 @@ export class LogUnavailable extends Schema.TaggedError<LogUnavailable>()("LogUna
   }
 }
 
+/** The log cannot be opened as it is: damaged, another version's, another number of partitions, no rights. It was left untouched. */
+export class LogUnusable extends Schema.TaggedError<LogUnusable>()("LogUnusable", {
+  /** The file or the address. */
+  where: Schema.String,
+  /** What programs tell the cases apart by; the SQLite adapter's are those of `SqliteCode`. */
+  code: Schema.String,
+  /** What is wrong and what to do. */
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `The event log cannot be used: ${this.reason}`
+  }
+}
+
 /** Another committer has taken these partitions over; this one must stop writing to them. Nothing of the batch was written. */
 export class Fenced extends Schema.TaggedError<Fenced>()("Fenced", { partitions: Schema.Array(Schema.Int) }) {
   override get message(): string {
@@ -25,8 +39,15 @@ export class Fenced extends Schema.TaggedError<Fenced>()("Fenced", { partitions:
   }
 }
 
-/** A (conversation, sender, cid) or (conversation, seq) that is taken already. Nothing of the batch was written; look the ids up and decide again. */
-export class AlreadyInLog extends Schema.TaggedError<AlreadyInLog>()("AlreadyInLog", { detail: Schema.String }) {}
+/**
+ * A (conversation, sender, cid) or (conversation, seq) that is taken already, or a conversation that is not as the batch assumes. Nothing
+ * of the batch was written; look the ids up and decide again.
+ */
+export class AlreadyInLog extends Schema.TaggedError<AlreadyInLog>()("AlreadyInLog", { detail: Schema.String }) {
+  override get message(): string {
+    return `The batch is not new to the log: ${this.detail}`
+  }
+}
 
 /** The head of a partition: moved in the same transaction as its events, and by that the fence between committers. */
 export interface PartitionHead {
@@ -155,7 +176,8 @@ export interface EventReader {
  *
  * What `append` has answered is durable (fsynced, or held by a majority with its journal), and visible to every later read. Positions
  * of a partition are contiguous and become visible in order. Every method may be interrupted; an `append` that was interrupted
- * or failed with `LogUnavailable` may have been written or not, and `heads` tells.
+ * or failed with `LogUnavailable` may have been written or not, or may still be; after the next `claim` it never is, and the heads
+ * that `claim` answers tell.
  */
 export class EventLog extends Context.Service<
   EventLog,
@@ -167,7 +189,10 @@ export class EventLog extends Context.Service<
     ) => Effect.Effect<ReadonlyArray<PartitionHead>, LogUnavailable>
     /** Looks up what deciding a batch needs, in one round trip. */
     readonly prepare: (request: PrepareRequest) => Effect.Effect<Prepared, LogUnavailable>
-    /** Appends a batch in one transaction. At most 10,000 events. */
+    /**
+     * Appends a batch in one transaction. At most 10,000 events. A batch that is wrong in itself (positions or seqs that do not follow on
+     * one another, a conversation without its head) is a defect.
+     */
     readonly append: (batch: AppendBatch) => Effect.Effect<void, LogUnavailable | Fenced | AlreadyInLog>
     /** Outbox entries written at or before `until` (milliseconds), oldest first, at most `limit`; of one partition or of all. */
     readonly outbox: (options: {

@@ -9,7 +9,8 @@ import { problemOf } from "./serve.ts"
  * Why SQLite could not do something.
  *
  * - `full`, `io`, `busy`: passes; the transaction was rolled back and the same call may be made again
- * - `corrupt`, `not-sqlite`, `foreign` (another program's file), `newer`, `older` (another version's): the file cannot be used
+ * - `corrupt`, `not-sqlite`, `foreign` (another program's file), `newer`, `older` (another version's), `other-partitions`: the file cannot
+ *   be used
  * - `read-only`, `cannot-open`: the file or its folder has the wrong rights, or is missing
  */
 export type SqliteCode =
@@ -21,6 +22,7 @@ export type SqliteCode =
   | "foreign"
   | "newer"
   | "older"
+  | "other-partitions"
   | "read-only"
   | "cannot-open"
 
@@ -42,10 +44,14 @@ export interface SqliteOptions {
   readonly version: number
   /** Makes the tables of a new file. Runs in the transaction that marks it as ours. */
   readonly create: (db: DatabaseSync) => void
+  /** Looks at an existing file through a connection that cannot write; throws {@link SqliteUnusable} to refuse it. */
+  readonly check?: (db: DatabaseSync) => void
   /** `FULL` fsyncs every commit; `NORMAL` only checkpoints, so that a power cut may take the newest commits (never half of one). */
   readonly synchronous: "FULL" | "NORMAL"
   /** Page cache in MiB. */
   readonly cacheMiB: number
+  /** Another connection of this process has made and looked at the file already. */
+  readonly inspected?: boolean
   /** A connection that only reads; the file must exist. */
   readonly readOnly?: boolean
 }
@@ -63,9 +69,10 @@ export const openSqlite = (options: SqliteOptions): DatabaseSync => {
   checkHeader(options)
   let db: DatabaseSync | undefined
   try {
-    if (options.readOnly !== true) inspect(options)
+    const trusted = options.readOnly === true || options.inspected === true
+    if (!trusted) inspect(options)
     db = new DatabaseSync(options.file, { readOnly: options.readOnly ?? false, timeout: BUSY_MS })
-    if (options.readOnly !== true) create(db, options)
+    if (!trusted) create(db, options)
     db.exec(`
       PRAGMA synchronous = ${options.synchronous};
       PRAGMA cache_size = ${-1024 * options.cacheMiB};
@@ -189,6 +196,7 @@ const inspect = (options: SqliteOptions): void => {
         }.`
       )
     }
+    options.check?.(db)
     if (fs.statSync(file).size > CHECKED_BYTES) return
     const found = db.prepare("PRAGMA quick_check(1)").get()
     const verdict = found === undefined ? "ok" : Object.values(found)[0]
