@@ -52,11 +52,11 @@ const make = Effect.fn("ReadModelsSqlite.make")(function*(
 ): Effect.fn.Return<ReadModels["Service"], WorkerError, Scope.Scope> {
   const { file, partitions } = options
   const client = yield* startWorker({ ...options, fresh: false })
-  const opened = yield* client.call("opened")
-  if (opened.replaced !== undefined) {
-    yield* Effect.logWarning(`${file} was thrown away: ${opened.replaced}. The read models are rebuilt from the log.`)
+  const replaced = yield* client.call("replaced")
+  if (replaced !== undefined) {
+    yield* Effect.logWarning(`${file} was thrown away: ${replaced}. The read models are rebuilt from the log.`)
   }
-  const progress = makeProgress(opened.checkpoints)
+  const progress = makeProgress(yield* client.call("checkpoints"))
   /** Held by whoever changes what is there. */
   const writing = Semaphore.makeUnsafe(1)
   const shadowing = Semaphore.makeUnsafe(1)
@@ -83,7 +83,7 @@ const make = Effect.fn("ReadModelsSqlite.make")(function*(
     const other = `${file}.rebuild`
     const second = yield* ScopeModule.provide(startWorker({ ...options, file: other, fresh: true }), scope)
     return {
-      checkpoints: Effect.mapError(Effect.map(second.call("opened"), ({ checkpoints }) => checkpoints), unavailable),
+      checkpoints: Effect.mapError(second.call("checkpoints"), unavailable),
       apply: (runs) => Effect.mapError(second.call("apply", runs), unavailable),
       counts: Effect.mapError(second.call("counts"), unavailable),
       snapshot: snapshotOf(second),
@@ -103,7 +103,8 @@ const make = Effect.fn("ReadModelsSqlite.make")(function*(
   }).pipe(Effect.mapError((error) => (error instanceof WorkerError ? unavailable(error) : error)))
 
   return {
-    checkpoints: Effect.sync(progress.current),
+    // Asked of the thread, and not of what it once answered: a failed commit takes them back.
+    checkpoints: Effect.tap(ask("checkpoints"), (checkpoints) => Effect.sync(() => progress.set(checkpoints))),
     reached: progress.reached,
     apply: (runs) =>
       writing.withPermits(1)(

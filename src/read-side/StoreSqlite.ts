@@ -1,7 +1,7 @@
 import type { DatabaseSync } from "node:sqlite"
 import { NAMED_RECEIPTS_MAX } from "../domain/conversation.ts"
 import type { ConversationId, UserId } from "../domain/ids.ts"
-import { statements, transaction } from "../platform/worker/sqlite.ts"
+import { statements } from "../platform/worker/sqlite.ts"
 import { choose, fitting, jsonBytes, lookups } from "./paging.ts"
 import type { Counts, InboxEntry } from "./ReadModels.ts"
 import { conversationOf, memberOf, messageReader, type Row } from "./sqliteRows.ts"
@@ -50,14 +50,63 @@ export const isOfLog = (db: DatabaseSync, log: string, partitions: number): bool
 export const readCheckpoints = (db: DatabaseSync): Array<number> =>
   db.prepare("SELECT position FROM checkpoints ORDER BY partition").all().map((row) => row["position"] as number)
 
-/** {@link Store} in an SQLite file that has its tables. */
-export const makeSqliteStore = (db: DatabaseSync): Store => {
+/**
+ * Events in one transaction, unless {@link SqliteStore.commit} comes first. Many batches share one, because what a commit costs is the
+ * pages that it touches: 5,000 events touch little more than 500.
+ */
+const COMMIT_EVENTS = 5_000
+
+/** {@link Store} in an SQLite file. What was applied is readable at once, and in the file after `commit`. */
+export interface SqliteStore extends Store {
+  /** Writes what was applied, with its checkpoints. What throws here is lost, and the checkpoints fall back to the last commit. */
+  readonly commit: () => void
+}
+
+/** The store of a file that has its tables. */
+export const makeSqliteStore = (db: DatabaseSync): SqliteStore => {
   const sql = statements(db)
   const all = (text: string, ...values: Array<string | number>) => sql(text).all(...values) as unknown as ReadonlyArray<Row>
   const one = (text: string, ...values: Array<string | number>) => sql(text).get(...values) as unknown as Row | undefined
   const cache = makeRowCache(db)
   const messages = messageReader(sql)
-  let checkpoints = readCheckpoints(db)
+  let committed = readCheckpoints(db)
+  let checkpoints = committed
+  let uncommitted = 0
+  /** Whether checkpoints that were told have fallen back, and nobody has asked since. */
+  let fellBack = false
+
+  /** A failure takes the whole open transaction: nobody may go on believing in what was in it. */
+  const orFallBack = <A>(work: () => A): A => {
+    try {
+      return work()
+    } catch (cause) {
+      if (db.isOpen && db.isTransaction) db.exec("ROLLBACK")
+      cache.clear()
+      fellBack ||= uncommitted > 0
+      checkpoints = committed
+      uncommitted = 0
+      throw cause
+    }
+  }
+  const commit = (): void => {
+    if (!db.isTransaction) return
+    orFallBack(() => {
+      cache.flush()
+      for (let partition = 0; partition < checkpoints.length; partition++) {
+        if (checkpoints[partition] === committed[partition]) continue
+        sql("UPDATE checkpoints SET position = ? WHERE partition = ?").run(checkpoints[partition]!, partition)
+      }
+      db.exec("COMMIT")
+    })
+    committed = checkpoints
+    uncommitted = 0
+  }
+  /** Reads see what was applied, or fail: never less than the checkpoints that were told. */
+  const reading = <Args extends ReadonlyArray<unknown>, A>(read: (...args: Args) => A) => (...args: Args): A => {
+    if (fellBack) throw new Error("what was applied last was lost; it is taken from the log again")
+    if (uncommitted > 0) orFallBack(cache.flush)
+    return read(...args)
+  }
 
   const names = (id: number): ReadonlyArray<UserId> =>
     all("SELECT user FROM members WHERE conversation = ? AND gone = 0 ORDER BY user", id).map(([user]) => user as string)
@@ -67,35 +116,32 @@ export const makeSqliteStore = (db: DatabaseSync): Store => {
   }
 
   return {
-    checkpoints: () => [...checkpoints],
+    checkpoints: () => {
+      fellBack = false
+      return [...checkpoints]
+    },
     apply: (runs) => {
       const next = [...checkpoints]
-      try {
-        transaction(db, () => {
-          applyRuns(cache.rows, next, runs)
-          cache.flush()
-          for (let partition = 0; partition < next.length; partition++) {
-            if (next[partition] === checkpoints[partition]) continue
-            sql("UPDATE checkpoints SET position = ? WHERE partition = ?").run(next[partition]!, partition)
-          }
-        })
-      } catch (cause) {
-        // What was rolled back must not stay in memory.
-        cache.clear()
-        throw cause
-      }
+      orFallBack(() => {
+        if (!db.isTransaction) db.exec("BEGIN IMMEDIATE")
+        applyRuns(cache.rows, next, runs)
+      })
+      for (let partition = 0; partition < next.length; partition++) uncommitted += next[partition]! - checkpoints[partition]!
       checkpoints = next
+      if (uncommitted >= COMMIT_EVENTS) commit()
+      fellBack = false
       return [...next]
     },
-    access: (conv, user) => {
+    commit,
+    access: reading<Parameters<Store["access"]>, ReturnType<Store["access"]>>((conv, user) => {
       const row = one(
         `SELECT c.head, m.gone FROM conversations c LEFT JOIN members m ON m.conversation = c.id AND m.user = ? WHERE c.conv = ?`,
         user,
         conv
       )
       return row && { member: row[1] === 0, head: row[0] as number }
-    },
-    page: (conv, request) => {
+    }),
+    page: reading<Parameters<Store["page"]>, ReturnType<Store["page"]>>((conv, request) => {
       const found = find(conv)
       if (found === undefined) return undefined
       const { id, row } = found
@@ -114,16 +160,16 @@ export const makeSqliteStore = (db: DatabaseSync): Store => {
         more,
         ...(receipts === undefined ? {} : { receipts: receiptsOf(receipts) })
       }
-    },
-    roster: (conv, after, limit) =>
+    }),
+    roster: reading<Parameters<Store["roster"]>, ReturnType<Store["roster"]>>((conv, after, limit) =>
       all(
         `SELECT m.user, m.admin, m.since FROM conversations c JOIN members m ON m.conversation = c.id
          WHERE c.conv = ? AND m.user > ? AND m.gone = 0 ORDER BY m.user LIMIT ?`,
         conv,
         after,
         limit
-      ).map(([user, admin, since]) => ({ user: user as string, admin: admin === 1, since: since as number })),
-    conversations: (user, before, limit) => {
+      ).map(([user, admin, since]) => ({ user: user as string, admin: admin === 1, since: since as number }))),
+    conversations: reading<Parameters<Store["conversations"]>, ReturnType<Store["conversations"]>>((user, before, limit) => {
       const found = all(
         `SELECT c.*, m.* FROM members m JOIN conversations c ON c.id = m.conversation
          WHERE m.user = ? AND m.gone = 0 AND (c.at, c.conv) < (?, ?) ORDER BY c.at DESC, c.conv DESC LIMIT ?`,
@@ -140,8 +186,8 @@ export const makeSqliteStore = (db: DatabaseSync): Store => {
       })
       const count = fitting(items.map(({ item }) => jsonBytes(item)))
       return { items: items.slice(0, count), more: found.length > count }
-    },
-    inbox: (user, vector, after, limit) => {
+    }),
+    inbox: reading<Parameters<Store["inbox"]>, ReturnType<Store["inbox"]>>((user, vector, after, limit) => {
       const found: Array<InboxEntry> = []
       const rows = sql(
         `SELECT c.conv, c.partition, c.head, c.position, m.gone FROM members m JOIN conversations c ON c.id = m.conversation
@@ -154,8 +200,8 @@ export const makeSqliteStore = (db: DatabaseSync): Store => {
         if (found.length >= limit) break
       }
       return found
-    },
-    counts: () => countsOf(db)
+    }),
+    counts: reading(() => countsOf(db))
   }
 }
 

@@ -5,7 +5,7 @@ import { problemOf, serve } from "../platform/worker/serve.ts"
 import { openSqlite, sqliteProblem, SqliteUnusable } from "../platform/worker/sqlite.ts"
 import { makeSqliteDump } from "./sqliteDump.ts"
 import type { Store } from "./Store.ts"
-import { createTables, FORMAT, isOfLog, makeSqliteStore, readCheckpoints } from "./StoreSqlite.ts"
+import { createTables, FORMAT, isOfLog, makeSqliteStore, readCheckpoints, type SqliteStore } from "./StoreSqlite.ts"
 
 /** What the worker is started with. */
 export interface ReadModelsFile {
@@ -26,9 +26,15 @@ const CHECKPOINT_PAGES = 4_000
 /** What makes a file of ours useless, and is no reason to lose a file that is not ours. */
 const REPLACEABLE = new Set(["corrupt", "not-sqlite", "newer", "older"])
 
+/** Milliseconds after which what was applied is committed. A crash loses no more than that, and the log has it. */
+const COMMIT_MS = 1_000
+
 const remove = (file: string): void => {
   for (const suffix of ["", "-wal", "-shm", "-journal"]) fs.rmSync(file + suffix, { force: true })
 }
+
+/** Where a second set is built. */
+const shadowOf = (file: string): string => `${file}.rebuild`
 
 const open = ({ file, log, partitions }: ReadModelsFile): DatabaseSync => {
   const db = openSqlite({
@@ -52,6 +58,8 @@ const openOrReplace = (options: ReadModelsFile): { readonly db: DatabaseSync; re
   }
   const missing = !fs.existsSync(file)
   if (missing) remove(file)
+  // Left by a crash in a rebuild.
+  remove(shadowOf(file))
   let why: string
   try {
     const db = open(options)
@@ -70,7 +78,7 @@ const openOrReplace = (options: ReadModelsFile): { readonly db: DatabaseSync; re
 const make = (options: ReadModelsFile) => {
   const opened = openOrReplace(options)
   let { db } = opened
-  let store: Store = makeSqliteStore(db)
+  let store: SqliteStore = makeSqliteStore(db)
   const snapshots = new Map<number, { readonly db: DatabaseSync; readonly rows: ReturnType<typeof makeSqliteDump> }>()
   let lastSnapshot = 0
 
@@ -80,23 +88,39 @@ const make = (options: ReadModelsFile) => {
       if (db.isOpen) db.close()
       between()
     } finally {
+      usable()
+    }
+  }
+  /** The store; after a failure that closed the file it is opened again. */
+  const usable = (): SqliteStore => {
+    if (!db.isOpen) {
       db = open(options)
       store = makeSqliteStore(db)
     }
+    return store
   }
+  const committing = setInterval(() => {
+    try {
+      if (db.isOpen) store.commit()
+    } catch {
+      // The store has fallen back and says so to the next one who asks.
+    }
+  }, COMMIT_MS)
 
   const methods = {
-    /** The checkpoints, and why an earlier file was thrown away, if it was. */
-    opened: () => ({ checkpoints: store.checkpoints(), ...(opened.replaced === undefined ? {} : { replaced: opened.replaced }) }),
-    apply: (...args: Parameters<Store["apply"]>) => store.apply(...args),
-    access: (...args: Parameters<Store["access"]>) => store.access(...args),
-    page: (...args: Parameters<Store["page"]>) => store.page(...args),
-    roster: (...args: Parameters<Store["roster"]>) => store.roster(...args),
-    conversations: (...args: Parameters<Store["conversations"]>) => store.conversations(...args),
-    inbox: (...args: Parameters<Store["inbox"]>) => store.inbox(...args),
-    counts: () => store.counts(),
+    /** Why an earlier file was thrown away, if it was. */
+    replaced: () => opened.replaced,
+    checkpoints: () => usable().checkpoints(),
+    apply: (...args: Parameters<Store["apply"]>) => usable().apply(...args),
+    access: (...args: Parameters<Store["access"]>) => usable().access(...args),
+    page: (...args: Parameters<Store["page"]>) => usable().page(...args),
+    roster: (...args: Parameters<Store["roster"]>) => usable().roster(...args),
+    conversations: (...args: Parameters<Store["conversations"]>) => usable().conversations(...args),
+    inbox: (...args: Parameters<Store["inbox"]>) => usable().inbox(...args),
+    counts: () => usable().counts(),
     /** A second connection whose read transaction keeps seeing what is there now. */
     snapshot: () => {
+      usable().commit()
       const reader = new DatabaseSync(options.file, { readOnly: true })
       reader.exec("BEGIN")
       snapshots.set(++lastSnapshot, { db: reader, rows: makeSqliteDump(reader) })
@@ -120,7 +144,10 @@ const make = (options: ReadModelsFile) => {
     }
   }
   const close = (): void => {
+    clearInterval(committing)
     for (const snapshot of snapshots.values()) snapshot.db.close()
+    if (!db.isOpen) return
+    store.commit()
     db.close()
   }
   return { methods, close }

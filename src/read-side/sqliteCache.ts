@@ -27,7 +27,7 @@ class Recent<V> {
   set(key: string, value: V): void {
     this.#young.set(key, value)
   }
-  /** Only between batches: within one nothing may be dropped that is not written yet. */
+  /** Only when all is written: nothing else may be dropped. */
   trim(): void {
     if (this.#young.size < this.#size) return
     this.#old = this.#young
@@ -52,8 +52,8 @@ interface CachedMember {
 }
 
 /**
- * {@link Rows} over the tables. Conversations and members are kept as objects and written once a batch, by `flush`, within the batch's transaction;
- * messages and reactions are written at once.
+ * {@link Rows} over the tables. Conversations and members are kept as objects and written by `flush`, before they are read or committed; messages and
+ * reactions are written at once.
  */
 export const makeRowCache = (
   db: DatabaseSync
