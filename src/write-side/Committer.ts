@@ -131,7 +131,7 @@ class Committer {
       yield* appended
       this.#metrics.update("commitMillis", performance.now() - began)
       this.#committed(decided)
-      yield* this.#relay.hand({ outgoing: decided.outgoing, events: decided.events })
+      yield* this.#relay.hand({ outgoing: decided.outgoing, events: decided.events, at: now })
       return admitted
     }
   )

@@ -28,6 +28,8 @@ const OWED_COUNTS = 10_000
 export interface Committed {
   readonly outgoing: ReadonlyArray<Outgoing>
   readonly events: ReadonlyMap<number, ReadonlyArray<StoredEvent>>
+  /** The time of the commit, by which its outbox entries are found again. */
+  readonly at: number
 }
 
 /**
@@ -126,10 +128,10 @@ class RelayLive {
       for (const [partition, run] of events) if (run.length > 0) yield* this.#toBus(partition, run)
     }
     const progress: Array<NodeItem> = []
-    for (const { events } of commits) {
+    for (const { at, events } of commits) {
       for (const [partition, run] of events) {
         if (run.length === 0) continue
-        const entry = { partition, from: run[0]!.position, to: run[run.length - 1]!.position, at: 0 }
+        const entry = { partition, from: run[0]!.position, to: run[run.length - 1]!.position, at }
         this.#expected.delete(entryKey(partition, entry.from))
         this.relayed.push(entry)
         this.#advance(partition, entry.to)
@@ -197,6 +199,8 @@ class RelayLive {
 
   readonly recover = Effect.fnUntraced({ self: this }, function* (this: RelayLive, heads: ReadonlyArray<PartitionHead>) {
     for (const { partition, position } of heads) {
+      // What is committed here and still waits comes before, or progress would be told past it.
+      while (this.#owes(partition)) yield* Effect.sleep("20 millis")
       const until = Number.MAX_SAFE_INTEGER
       while (true) {
         const all = yield* this.#log.outbox({ until, limit: SWEEP_ENTRIES, partition })
@@ -208,6 +212,11 @@ class RelayLive {
       this.#advance(partition, position)
     }
   })
+
+  #owes(partition: number): boolean {
+    for (const key of this.#expected) if (key.startsWith(`${partition} `)) return true
+    return false
+  }
 
   #isMine(entry: OutboxEntry): boolean {
     return (
@@ -268,14 +277,16 @@ class RelayLive {
     for (const entry of forgotten) yield* this.#relayFromLog(entry)
     if (forgotten.length > 0) yield* this.#log.relayed(forgotten)
 
-    const progress: Array<NodeItem> = []
-    for (const [partition, known] of this.#progress) {
-      if (known.told) continue
-      known.told = true
-      progress.push({ _tag: "Progress", partition, position: known.position })
+    const progress: Array<Extract<NodeItem, { readonly _tag: "Progress" }>> = []
+    for (const [partition, { position, told }] of this.#progress) {
+      if (!told) progress.push({ _tag: "Progress", partition, position })
     }
     if (progress.length === 0) return
     for (const node of yield* this.#router.nodes) yield* this.#router.append(node, progress)
+    for (const { partition, position } of progress) {
+      const known = this.#progress.get(partition)!
+      known.told ||= known.position === position
+    }
   })
 }
 
