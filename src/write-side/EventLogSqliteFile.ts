@@ -1,21 +1,18 @@
 /**
- * The tables of the log's SQLite file, and how events are found in them. Runs in worker threads: loads nothing but node.
+ * The tables of the log's SQLite file. Runs in worker threads: loads nothing but node.
  *
  * Finding an event by (conversation, seq) or by (conversation, sender, cid) would take two indexes whose every entry falls on another
  * page: 8 KiB to write for each event. So a conversation's row, which every commit writes anyway, carries the places of its newest
- * events (`tail`), and only each {@link SLICE} of them go to the indexes, together.
+ * events (`tail`), and every {@link SLICE} of them go to the indexes `slices` and `cids` together.
  */
-import type { DatabaseSync, StatementSync } from "node:sqlite"
-import { openSqlite, statements, SqliteUnusable } from "../platform/worker/sqlite.ts"
+import type { DatabaseSync } from "node:sqlite"
+import { openSqlite, SqliteUnusable } from "../platform/worker/sqlite.ts"
 
 /** "Drda" */
 const APPLICATION_ID = 0x44726461
 const FORMAT = 1
 /** Events of one conversation that are indexed together. Part of the format. */
 export const SLICE = 32
-/** An entry of a tail: 6 bytes of {@link cidKey}, 6 bytes of position. */
-export const ENTRY_BYTES = 12
-const POSITION_BYTES = 6
 /** Checkpoints are made beside the writer; only if that fails the write-ahead log grows to this many pages (256 MiB), and the writer makes one. */
 const LAST_RESORT_PAGES = 65_536
 /** An event's id is its partition times this, plus its position: below 2^53 for up to 512 partitions. */
@@ -87,132 +84,3 @@ export const openLog = ({ file, partitions }: LogFile, { inspected = false } = {
 /** A value that was written with the file. */
 export const metaOf = (db: DatabaseSync, key: string): string =>
   String(db.prepare("SELECT value FROM meta WHERE key = ?").get(key)?.["value"])
-
-/**
- * Makes the 48 bits that find a sender's cid within a conversation; 0 for no cid. Others may share them: what is found is compared. FNV-1a twice,
- * with starts that nobody outside knows, so that nobody can send cids which all share theirs.
- */
-export const cidKeys = (salt: string): ((by: string, cid: string) => number) => {
-  const [startA = 0, startB = 0] = salt.split(" ").map(Number)
-  return (by, cid) => {
-    if (cid === "") return 0
-    let a = startA
-    let b = startB
-    for (let i = 0; i < cid.length; i++) {
-      const code = cid.charCodeAt(i)
-      a = Math.imul(a ^ code, 0x01000193)
-      b = Math.imul(b ^ code ^ (b >>> 15), 0x5bd1e995)
-    }
-    for (let i = 0; i < by.length; i++) {
-      const code = by.charCodeAt(i)
-      a = Math.imul(a ^ code, 0x01000193)
-      b = Math.imul(b ^ code ^ (b >>> 15), 0x5bd1e995)
-    }
-    return (a >>> 0) * 0x10000 + ((b ^ (b >>> 15)) >>> 16) || 1
-  }
-}
-
-/** A conversation's row. `id` is its number within this file. */
-export interface ConversationRow {
-  readonly id: number
-  readonly conv: string
-  readonly title: string | null
-  readonly seq: number
-  readonly at: number
-  readonly position: number
-  readonly tail: Buffer
-}
-
-/** Finds conversations and events. One for each connection. */
-export class LogIndex {
-  readonly #conversation: StatementSync
-  readonly #slice: StatementSync
-  readonly #slices: StatementSync
-  readonly #cid: StatementSync
-  readonly #event: StatementSync
-  readonly #members: StatementSync
-
-  constructor(db: DatabaseSync) {
-    const sql = statements(db)
-    this.#conversation = sql("SELECT id, title, seq, at, position, tail FROM conversations WHERE conv = ?")
-    this.#slice = sql("SELECT positions FROM slices WHERE conversation = ? AND slice = ?")
-    this.#slices = sql("SELECT slice, positions FROM slices WHERE conversation = ? AND slice BETWEEN ? AND ? ORDER BY slice")
-    this.#cid = sql("SELECT position FROM cids WHERE conversation = ? AND key = ?")
-    this.#event = sql("SELECT record FROM events WHERE id = ?")
-    this.#members = sql("SELECT user, admin, since, delivered, seen FROM members WHERE conversation = ? AND left = 0")
-  }
-
-  conversation(conv: string): ConversationRow | undefined {
-    const row = this.#conversation.get(conv) as unknown as
-      | [number, string | null, number, number, number, Uint8Array]
-      | undefined
-    if (row === undefined) return undefined
-    const [id, title, seq, at, position, tail] = row
-    return { id, conv, title, seq, at, position, tail: Buffer.from(tail.buffer, tail.byteOffset, tail.byteLength) }
-  }
-
-  /** The members as one flat list: user, admin, since, delivered, seen, user, … */
-  members(id: number): Array<string | number> {
-    return (this.#members.all(id) as unknown as Array<Array<string | number>>).flat()
-  }
-
-  /** The position of an event; undefined when the conversation has no such seq. */
-  position(row: ConversationRow, seq: number): number | undefined {
-    if (seq < 1 || seq > row.seq) return undefined
-    const sliced = row.seq - row.tail.length / ENTRY_BYTES
-    if (seq > sliced) return row.tail.readUIntLE((seq - sliced - 1) * ENTRY_BYTES + 6, 6)
-    const slice = Math.floor((seq - 1) / SLICE)
-    const found = this.#slice.get(row.id, slice) as unknown as [Uint8Array] | undefined
-    if (found === undefined) throw missing(`slice ${slice} of conversation ${row.id}`)
-    return Buffer.from(found[0]).readUIntLE(((seq - 1) % SLICE) * POSITION_BYTES, 6)
-  }
-
-  /** The positions of the events from `first` to `last`, which the conversation must have. */
-  positions(row: ConversationRow, first: number, last: number): Array<number> {
-    const positions: Array<number> = []
-    const sliced = row.seq - row.tail.length / ENTRY_BYTES
-    if (first <= sliced) {
-      const rows = this.#slices.all(row.id, Math.floor((first - 1) / SLICE), Math.floor((Math.min(last, sliced) - 1) / SLICE))
-      for (const [slice, bytes] of rows as unknown as Array<[number, Uint8Array]>) {
-        const blob = Buffer.from(bytes)
-        for (let i = 0; i < SLICE; i++) {
-          const seq = slice * SLICE + i + 1
-          if (seq >= first && seq <= last) positions.push(blob.readUIntLE(i * POSITION_BYTES, 6))
-        }
-      }
-    }
-    for (let seq = Math.max(first, sliced + 1); seq <= last; seq++) {
-      positions.push(row.tail.readUIntLE((seq - sliced - 1) * ENTRY_BYTES + 6, 6))
-    }
-    if (positions.length !== Math.max(0, last - first + 1)) throw missing(`a slice of conversation ${row.id}`)
-    return positions
-  }
-
-  /** The positions of events whose sender and cid have this key. */
-  keyed(row: ConversationRow, key: number): Array<number> {
-    const positions: Array<number> = []
-    for (let at = 0; at < row.tail.length; at += ENTRY_BYTES) {
-      if (row.tail.readUIntLE(at, 6) === key) positions.push(row.tail.readUIntLE(at + 6, 6))
-    }
-    if (row.seq > row.tail.length / ENTRY_BYTES) {
-      for (const [position] of this.#cid.all(row.id, key) as unknown as Array<[number]>) positions.push(position)
-    }
-    return positions
-  }
-
-  /** The record of an event that the log must hold. */
-  record(partition: number, position: number): string {
-    const row = this.#event.get(partition * ID_BASE + position) as unknown as [string] | undefined
-    if (row === undefined) throw missing(`event ${position} of partition ${partition}`)
-    return row[0]
-  }
-}
-
-const missing = (what: string): Error => new SqliteUnusable("corrupt", `the file is damaged: ${what} is missing; restore a backup`)
-
-/** Packs the positions of the first {@link SLICE} entries of a tail. */
-export const slicePositions = (tail: Buffer): Buffer => {
-  const positions = Buffer.allocUnsafe(SLICE * POSITION_BYTES)
-  for (let i = 0; i < SLICE; i++) tail.copy(positions, i * POSITION_BYTES, i * ENTRY_BYTES + 6, (i + 1) * ENTRY_BYTES)
-  return positions
-}

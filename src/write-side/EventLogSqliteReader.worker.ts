@@ -3,7 +3,8 @@ import type { DatabaseSync, StatementSync } from "node:sqlite"
 import { serve } from "../platform/worker/serve.ts"
 import { sqliteProblem, statements } from "../platform/worker/sqlite.ts"
 import { MAX_ROWS } from "./EventLogRecords.ts"
-import { ID_BASE, type LogFile, LogIndex, metaOf, openLog } from "./EventLogSqliteFile.ts"
+import { ID_BASE, type LogFile, metaOf, openLog } from "./EventLogSqliteFile.ts"
+import { LogIndex } from "./EventLogSqliteIndex.ts"
 import type { FlatConversation } from "./EventLogSqliteWriter.worker.ts"
 
 /** position, record, position, record, … */

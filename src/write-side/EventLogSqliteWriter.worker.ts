@@ -3,17 +3,9 @@ import type { DatabaseSync, StatementSync } from "node:sqlite"
 import { serve } from "../platform/worker/serve.ts"
 import { sqliteProblem, statements, transaction } from "../platform/worker/sqlite.ts"
 import { glance, MAX_COUNTERS, MAX_ROWS } from "./EventLogRecords.ts"
-import {
-  cidKeys,
-  type ConversationRow,
-  ENTRY_BYTES,
-  type LogFile,
-  LogIndex,
-  metaOf,
-  openLog,
-  SLICE,
-  slicePositions
-} from "./EventLogSqliteFile.ts"
+import { type LogFile, openLog } from "./EventLogSqliteFile.ts"
+import { Conversations, NotNew, type PriorEvent } from "./EventLogSqliteGrowth.ts"
+import { insertRows } from "./EventLogSqliteRows.ts"
 
 /** What `append` writes. Flat lists: copying them between threads costs a fraction of what objects cost. */
 export interface FlatBatch {
@@ -66,37 +58,33 @@ export interface FlatQuestions {
 /** The answers, in their order. */
 export interface FlatAnswers {
   readonly conversations: ReadonlyArray<FlatConversation | undefined>
-  readonly priors: ReadonlyArray<{ readonly seq: number; readonly at: number; readonly digest: string } | undefined>
+  readonly priors: ReadonlyArray<PriorEvent | undefined>
   readonly authors: ReadonlyArray<string | undefined>
   readonly opened: ReadonlyArray<number>
 }
 
-/** Rows that one INSERT takes. More are hardly faster. */
-const MANY = 16
-
-/** Thrown to roll a transaction back. */
-class Refused extends Error {
-  readonly refusal: Refusal
-  constructor(refusal: Refusal) {
-    super(refusal._tag)
-    this.refusal = refusal
+/** Another committer has moved these heads. */
+class StaleHeads extends Error {
+  readonly partitions: ReadonlyArray<number>
+  constructor(partitions: ReadonlyArray<number>) {
+    super(`Partition ${partitions.join(", ")} has another head.`)
+    this.partitions = partitions
   }
 }
 
-const taken = (detail: string): Refused => new Refused({ _tag: "AlreadyInLog", detail })
-
 class Writer {
   readonly #db: DatabaseSync
-  readonly #index: LogIndex
-  readonly #cidKey: (by: string, cid: string) => number
+  readonly #conversations: Conversations
   readonly #sql: (sql: string) => StatementSync
-  readonly #inserts = new Map<string, { readonly many: StatementSync; readonly one: StatementSync }>()
+  readonly #insertEvents: (values: ReadonlyArray<number | string>) => void
+  readonly #insertOpenings: (values: ReadonlyArray<number | string>) => void
 
   constructor(db: DatabaseSync) {
     this.#db = db
-    this.#index = new LogIndex(db)
-    this.#cidKey = cidKeys(metaOf(db, "salt"))
+    this.#conversations = new Conversations(db)
     this.#sql = statements(db)
+    this.#insertEvents = insertRows(db, "events", 2)
+    this.#insertOpenings = insertRows(db, "openings", 3)
   }
 
   claim(partitions: ReadonlyArray<number>, owner: string): ReadonlyArray<FlatHead> {
@@ -115,46 +103,48 @@ class Writer {
   append(batch: FlatBatch): Refusal | undefined {
     try {
       transaction(this.#db, () => {
+        this.#conversations.refresh()
         this.#moveHeads(batch)
-        this.#insert("events", 2, batch.events)
-        const ids = this.#grow(batch)
-        this.#members(batch.members, ids)
-        this.#insert("openings", 3, batch.openings)
-        this.relayedIn(batch.relayed)
+        this.#insertEvents(batch.events)
+        this.#members(batch.members, this.#grow(batch))
+        this.#insertOpenings(batch.openings)
+        this.#remove(batch.relayed)
       })
       return undefined
     } catch (cause) {
-      if (cause instanceof Refused) return cause.refusal
+      this.#conversations.forget()
+      if (cause instanceof StaleHeads) return { _tag: "Fenced", partitions: cause.partitions }
+      if (cause instanceof NotNew) return { _tag: "AlreadyInLog", detail: cause.message }
       throw cause
     }
   }
 
   prepare(questions: FlatQuestions): FlatAnswers {
-    const rows = new Map<string, ConversationRow | undefined>()
-    const row = (conv: string): ConversationRow | undefined => {
-      if (!rows.has(conv)) rows.set(conv, this.#index.conversation(conv))
-      return rows.get(conv)
-    }
+    const known = this.#conversations
+    known.refresh()
     const priors: Array<FlatAnswers["priors"][number]> = []
     const { cids, targets } = questions
     for (let i = 0; i < cids.length; i += 4) {
-      const conversation = row(cids[i] as string)
-      priors.push(
-        conversation && this.#prior(conversation, cids[i + 1] as number, cids[i + 2] as string, cids[i + 3] as string)
-      )
+      const row = known.get(cids[i] as string)
+      priors.push(row && known.prior(row, cids[i + 1] as number, cids[i + 2] as string, cids[i + 3] as string))
     }
     const authors: Array<string | undefined> = []
     for (let i = 0; i < targets.length; i += 3) {
-      const conversation = row(targets[i] as string)
-      const position = conversation && this.#index.position(conversation, targets[i + 2] as number)
-      const found = position === undefined ? undefined : glance(this.#index.record(targets[i + 1] as number, position))
-      authors.push(found?.type === "message" ? found.by : undefined)
+      const row = known.get(targets[i] as string)
+      const seq = targets[i + 2] as number
+      if (row === undefined || seq < 1 || seq > row.seq) {
+        authors.push(undefined)
+        continue
+      }
+      const [position] = known.index.positions(row, seq, seq) as [number]
+      const { by, type } = glance(known.index.record(targets[i + 1] as number, position))
+      authors.push(type === "message" ? by : undefined)
     }
     const opened = this.#sql("SELECT count(*) FROM openings WHERE user = ? AND at >= ?")
     return {
       conversations: questions.conversations.map((conv) => {
-        const found = row(conv)
-        return found && [found.title, found.seq, found.at, found.position, ...this.#index.members(found.id)]
+        const row = known.get(conv)
+        return row && [row.title, row.seq, row.at, row.position, ...known.index.members(row.id)]
       }),
       priors,
       authors,
@@ -174,20 +164,12 @@ class Writer {
   }
 
   relayed(entries: ReadonlyArray<number>): void {
-    transaction(this.#db, () => this.relayedIn(entries))
+    transaction(this.#db, () => this.#remove(entries))
   }
 
-  relayedIn(entries: ReadonlyArray<number>): void {
+  #remove(entries: ReadonlyArray<number>): void {
     const remove = this.#sql("DELETE FROM outbox WHERE at = ? AND partition = ? AND first = ?")
     for (let i = 0; i < entries.length; i += 3) remove.run(entries[i]!, entries[i + 1]!, entries[i + 2]!)
-  }
-
-  #prior(row: ConversationRow, partition: number, by: string, cid: string) {
-    for (const position of this.#index.keyed(row, this.#cidKey(by, cid))) {
-      const found = glance(this.#index.record(partition, position))
-      if (found.by === by && found.cid === cid) return { seq: found.seq, at: found.at, digest: found.digest }
-    }
-    return undefined
   }
 
   #moveHeads({ at, counters, runs }: FlatBatch): void {
@@ -203,7 +185,7 @@ class Writer {
       if (move.run(last, partition, runs[i + 1]!, position).changes === 0) fenced.push(partition)
       else if (last > position) entry.run(at, partition, position + 1, last)
     }
-    if (fenced.length > 0) throw new Refused({ _tag: "Fenced", partitions: fenced })
+    if (fenced.length > 0) throw new StaleHeads(fenced)
     for (let i = 0; i < counters.length; i += 3) {
       this.#count(counters[i] as number, counters[i + 1] as string, counters[i + 2] as number)
     }
@@ -220,66 +202,26 @@ class Writer {
     ).run(partition)
   }
 
-  /** Moves the heads of the conversations that grew, and makes their events findable. Answers their numbers. */
+  /** Answers the numbers of the conversations that grew. */
   #grow({ additions, conversations }: FlatBatch): Map<string, number> {
     const ids = new Map<string, number>()
-    const move = this.#sql("UPDATE conversations SET title = ?, seq = ?, at = ?, position = ?, tail = ? WHERE id = ?")
-    let next = 0
+    let from = 0
     for (let i = 0; i < conversations.length; i += 8) {
-      const conv = conversations[i] as string
-      const beforeSeq = conversations[i + 5] as number
-      const row = this.#index.conversation(conv) ?? this.#newConversation(conv)
-      if (row.seq !== beforeSeq || row.position !== conversations[i + 6]) {
-        throw taken(`${conv} is at ${row.seq}, and the batch builds on ${beforeSeq}.`)
-      }
-      const end = next + 5 * (conversations[i + 7] as number)
-      const tail = this.#add(row, additions.slice(next, end))
-      next = end
-      const [title, seq, at, position] = conversations.slice(i + 1, i + 5) as [string | null, number, number, number]
-      move.run(title, seq, at, position, tail, row.id)
-      ids.set(conv, row.id)
+      const [conv, title, seq, at, position, beforeSeq, beforePosition, count] = conversations.slice(i, i + 8) as unknown as [
+        string,
+        string | null,
+        number,
+        number,
+        number,
+        number,
+        number,
+        number
+      ]
+      const to = from + 5 * count
+      ids.set(conv, this.#conversations.grow({ conv, title, seq, at, position, beforeSeq, beforePosition }, additions, from, to))
+      from = to
     }
     return ids
-  }
-
-  /** Makes a conversation's new events findable, and answers its new tail. */
-  #add(row: ConversationRow, additions: ReadonlyArray<number | string>): Buffer {
-    const amendment = this.#sql("INSERT INTO amendments (conversation, target, position) VALUES (?, ?, ?)")
-    const entries = Buffer.allocUnsafe(SLICE * ENTRY_BYTES)
-    let used = row.tail.copy(entries)
-    let seq = row.seq
-    for (let i = 0; i < additions.length; i += 5) {
-      const [partition, position, by, cid, target] = additions.slice(i, i + 5) as [number, number, string, string, number]
-      const key = this.#cidKey(by, cid)
-      const prior = key === 0 ? undefined : this.#prior({ ...row, seq, tail: entries.subarray(0, used) }, partition, by, cid)
-      if (prior !== undefined) throw taken(`${by} has used the cid ${cid} in ${row.conv} before, for ${prior.seq}.`)
-      if (target > 0) amendment.run(row.id, target, position)
-      entries.writeUIntLE(key, used, 6)
-      entries.writeUIntLE(position, used + 6, 6)
-      used += ENTRY_BYTES
-      seq++
-      if (used < entries.length) continue
-      this.#addSlice(row.id, seq / SLICE - 1, entries)
-      used = 0
-    }
-    return entries.subarray(0, used)
-  }
-
-  #newConversation(conv: string): ConversationRow {
-    const tail = Buffer.alloc(0)
-    const insert = this.#sql("INSERT INTO conversations (conv, seq, at, position, tail) VALUES (?, 0, 0, 0, ?)")
-    const id = Number(insert.run(conv, tail).lastInsertRowid)
-    return { id, conv, title: null, seq: 0, at: 0, position: 0, tail }
-  }
-
-  #addSlice(id: number, slice: number, entries: Buffer): void {
-    this.#sql("INSERT INTO slices (conversation, slice, positions) VALUES (?, ?, ?)").run(id, slice, slicePositions(entries))
-    const cids: Array<number> = []
-    for (let at = 0; at < entries.length; at += ENTRY_BYTES) {
-      const key = entries.readUIntLE(at, 6)
-      if (key !== 0) cids.push(id, key, entries.readUIntLE(at + 6, 6))
-    }
-    this.#insert("cids", 3, cids)
   }
 
   #members(members: ReadonlyArray<string | number>, ids: Map<string, number>): void {
@@ -307,7 +249,7 @@ class Writer {
       ]
       let id = ids.get(conv)
       if (id === undefined) {
-        id = this.#index.conversation(conv)?.id
+        id = this.#conversations.get(conv)?.id
         if (id === undefined) throw new Error(`${user} cannot be a member of ${conv}, in which nothing has happened.`)
         ids.set(conv, id)
       }
@@ -315,21 +257,6 @@ class Writer {
       member.run(id, user, admin, since, delivered, seen, left)
       membership.run(user, conv, left)
     }
-  }
-
-  /** Inserts rows from a flat list of their columns. */
-  #insert(table: string, columns: number, values: ReadonlyArray<string | number>): void {
-    let insert = this.#inserts.get(table)
-    if (insert === undefined) {
-      const row = `(${new Array<string>(columns).fill("?").join()})`
-      const prepare = (rows: number): StatementSync =>
-        this.#db.prepare(`INSERT INTO ${table} VALUES ${new Array<string>(rows).fill(row).join()}`)
-      insert = { many: prepare(MANY), one: prepare(1) }
-      this.#inserts.set(table, insert)
-    }
-    let i = 0
-    for (; i + MANY * columns <= values.length; i += MANY * columns) insert.many.run(...values.slice(i, i + MANY * columns))
-    for (; i < values.length; i += columns) insert.one.run(...values.slice(i, i + columns))
   }
 }
 
