@@ -1,0 +1,28 @@
+import type { KnipConfig } from "knip"
+
+const config: KnipConfig = {
+  entry: [
+    "src/main.ts",
+    "src/client/index.ts",
+    "{src,test}/**/*.worker.ts",
+    "test/**/*.test.ts",
+    "test/support/*.ts",
+    "bench/*.ts",
+    "scripts/*.ts",
+    "web/src/main.tsx",
+    "web/vite.config.ts"
+  ],
+  project: ["{src,test,bench,scripts}/**/*.ts", "web/src/**/*.{ts,tsx}"],
+  ignoreExportsUsedInFile: true,
+  ignoreDependencies: [
+    // The engines of many processes: their adapters are not built yet.
+    "amqplib",
+    "ioredis",
+    "mongodb",
+    // The name under which tsconfig.json sets up @effect/tsgo.
+    "@effect/language-service"
+  ],
+  ignoreBinaries: ["apt-get"]
+}
+
+export default config
