@@ -1,0 +1,284 @@
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import { Auth, Unauthorized } from "../../src/edge/auth/Auth.ts"
+import { Edge } from "../../src/edge/Edge.ts"
+import { makeMemoryRouting, type MemoryRouting } from "../../src/platform/RouterMemory.ts"
+import { Router } from "../../src/platform/Router.ts"
+import { Projector } from "../../src/read-side/Projector.ts"
+import { layer as queriesLayer } from "../../src/read-side/QueriesLive.ts"
+import { ReadModels } from "../../src/read-side/ReadModels.ts"
+import { layerMemory as readModelsLayer, makeReadModelsEngine, type ReadModelsEngine } from "../../src/read-side/ReadModelsMemory.ts"
+import { CommandBus, type CommandConsumer, type Delivery } from "../../src/write-side/CommandBus.ts"
+import { makeMemoryBroker, type MemoryBroker } from "../../src/write-side/CommandBusMemory.ts"
+import { makeCommandPublisher } from "../../src/write-side/CommandPublisher.ts"
+import { runCommitter } from "../../src/write-side/Committer.ts"
+import { EventBus } from "../../src/write-side/EventBus.ts"
+import { layerMemory as eventBusLayer, makeMemoryEventBus, type MemoryEventBus } from "../../src/write-side/EventBusMemory.ts"
+import { EventLog } from "../../src/write-side/EventLog.ts"
+import { layerMemory as logLayer, makeMemoryLog, type MemoryLog } from "../../src/write-side/EventLogMemory.ts"
+import { Relay } from "../../src/write-side/Relay.ts"
+import { type Fault, Interference } from "./sim-handles.ts"
+import { Loop, makeRandom, type Process, type Random } from "./sim-loop.ts"
+import type { Server } from "./sim-client.ts"
+
+/** What a world consists of. */
+export interface WorldOptions {
+  readonly seed: number
+  readonly partitions: number
+  readonly writers: number
+  readonly edges: number
+  readonly readers: number
+  /** How long a message is on its way at most, in milliseconds, most of the time. */
+  readonly latency: number
+  readonly faults: ReadonlyArray<Fault>
+}
+
+type Role = "writer" | "edge" | "reader"
+
+/** A place where a process runs, is started again when it dies, and is never two at once. */
+interface Place {
+  readonly role: Role
+  readonly index: number
+  boots: number
+  process: Process | undefined
+  server: Server | undefined
+}
+
+const service = <I, S>(layer: Layer.Layer<I>, tag: Context.Key<I, S>): S =>
+  Effect.runSync(Effect.scoped(Effect.map(Layer.build(layer), (context) => Context.get(context, tag))))
+
+/** Engines that outlive processes, and processes that do not. */
+export class World {
+  readonly random: Random
+  readonly loop: Loop
+  readonly engines: Process
+  readonly interference: Interference
+  readonly log: MemoryLog
+  readonly models: ReadModelsEngine
+  /** Anything that no process should do: it failed in a way that nobody foresaw. */
+  readonly defects: Array<string> = []
+  routing: MemoryRouting
+  broker: MemoryBroker
+  events: MemoryEventBus
+  /** Whether processes that die are started again by themselves. */
+  restarting = true
+  readonly #options: WorldOptions
+  readonly #places: Array<Place> = []
+  readonly #consumers = new Set<ConsumerHandle>()
+
+  constructor(options: WorldOptions) {
+    this.#options = options
+    this.random = makeRandom(options.seed)
+    this.loop = new Loop(this.random)
+    this.engines = this.loop.process("engines")
+    this.interference = new Interference(this.loop, this.engines, options.faults, options.latency)
+    this.log = makeMemoryLog(options.partitions)
+    this.models = makeReadModelsEngine(options.partitions)
+    this.routing = makeMemoryRouting(() => this.loop.now)
+    this.broker = makeMemoryBroker(options.partitions)
+    this.events = makeMemoryEventBus()
+    for (const [role, count] of [["writer", options.writers], ["reader", options.readers], ["edge", options.edges]] as const) {
+      for (let index = 0; index < count; index++) {
+        const place: Place = { role, index, boots: 0, process: undefined, server: undefined }
+        this.#places.push(place)
+        this.#start(place)
+      }
+    }
+  }
+
+  places(role?: Role): ReadonlyArray<Place> {
+    return role === undefined ? this.#places : this.#places.filter((place) => place.role === role)
+  }
+
+  /** An edge that takes connections now. */
+  readonly server = (): Server | undefined => {
+    const servers = this.places("edge").flatMap((place) => place.server ?? [])
+    return servers.length === 0 ? undefined : this.random.pick(servers)
+  }
+
+  /** Takes the commands away from whoever consumes them, as a broker does that lost sight of it; it learns of that later. */
+  handOver(): void {
+    const active = [...this.#consumers][0]
+    this.broker.cancelActive()
+    if (active !== undefined) this.loop.after(this.random.below(5000), this.engines, () => active.cancelled())
+  }
+
+  #start(place: Place): void {
+    const process = this.loop.process(`${place.role}-${place.index}.${++place.boots}`)
+    place.process = process
+    process.onKill.add(() => this.#died(place, process))
+    const fiber = process.run(this.#program(place, process))
+    fiber.addObserver((exit) => this.#ended(process, exit))
+  }
+
+  #ended(process: Process, exit: Exit.Exit<unknown, unknown>): void {
+    if (!process.alive) return
+    if (exit._tag === "Failure") this.defects.push(`${process.name}: ${Cause.pretty(exit.cause)}`)
+    process.kill()
+  }
+
+  #died(place: Place, process: Process): void {
+    place.process = undefined
+    place.server = undefined
+    // Its lease runs out some time later, and something starts it again.
+    this.loop.after(this.random.below(3000), this.engines, () => this.routing.leave(process.name))
+    const again = (): void => {
+      if (this.restarting) this.#start(place)
+      else this.loop.after(1000, this.engines, again)
+    }
+    this.loop.after(200 + this.random.below(2000), this.engines, again)
+  }
+
+  #log(process: Process) {
+    return Layer.succeed(EventLog, this.interference.wrap(process, "log", service(logLayer(this.log), EventLog)))
+  }
+
+  #router(process: Process, keep: boolean) {
+    const router = this.routing.join(process.name)
+    // Nobody follows the stream of a process without clients.
+    if (!keep) this.routing.leave(process.name)
+    return Layer.succeed(Router, this.interference.wrap(process, "router", router))
+  }
+
+  #events(process: Process) {
+    return Layer.succeed(EventBus, this.interference.wrap(process, "events", service(eventBusLayer(this.events), EventBus)))
+  }
+
+  #models(process: Process) {
+    return Layer.succeed(ReadModels, this.interference.wrap(process, "models", service(readModelsLayer(this.models), ReadModels)))
+  }
+
+  #commands(process: Process) {
+    const { partitions } = this.#options
+    const broker = this.interference.wrap(process, "commands", this.broker, (result) =>
+      isConsumer(result) ? this.#consumer(process, result) : result
+    )
+    return Layer.effect(
+      CommandBus,
+      Effect.gen(function* () {
+        const offer = yield* makeCommandPublisher({ edge: process.name, partitions, publish: broker.publish })
+        return CommandBus.of({ offer, consumer: broker.consumer })
+      })
+    )
+  }
+
+  #consumer(process: Process, consumer: CommandConsumer): CommandConsumer {
+    const handle = new ConsumerHandle(this.interference, process, consumer)
+    this.#consumers.add(handle)
+    process.onKill.add(() => this.#consumers.delete(handle))
+    handle.onCancelled = () => this.#consumers.delete(handle)
+    return handle
+  }
+
+  #program(place: Place, process: Process): Effect.Effect<unknown, unknown> {
+    switch (place.role) {
+      case "writer":
+        return this.#writer(process)
+      case "reader":
+        return this.#reader(process)
+      case "edge":
+        return this.#edge(place, process)
+    }
+  }
+
+  #writer(process: Process): Effect.Effect<unknown, unknown> {
+    const layer = Relay.layer.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(this.#log(process), this.#events(process), this.#router(process, false), this.#commands(process))
+      )
+    )
+    return Effect.gen(function* () {
+      const relay = yield* Relay
+      const committer = Effect.scoped(runCommitter({ owner: process.name, newDmsPerHour: 60 })).pipe(
+        Effect.retry(Schedule.spaced("200 millis"))
+      )
+      return yield* Effect.all([relay.run, committer], { concurrency: "unbounded" })
+    }).pipe(Effect.provide(layer), Effect.scoped)
+  }
+
+  #reader(process: Process): Effect.Effect<unknown, unknown> {
+    const layer = Projector.layer.pipe(
+      Layer.provideMerge(Layer.mergeAll(this.#log(process), this.#events(process), this.#models(process)))
+    )
+    return Effect.flatMap(Projector, (projector) => projector.run).pipe(Effect.provide(layer), Effect.scoped)
+  }
+
+  #edge(place: Place, process: Process): Effect.Effect<unknown, unknown> {
+    const engines = Layer.mergeAll(this.#log(process), this.#router(process, true), this.#commands(process), this.#models(process))
+    const layer = Edge.layer(LIMITS).pipe(
+      Layer.provideMerge(Layer.mergeAll(queriesLayer.pipe(Layer.provideMerge(engines)), auth))
+    )
+    return Effect.gen(function* () {
+      const edge = yield* Edge
+      const fork = yield* FiberSet.makeRuntime<never, void, never>()
+      place.server = {
+        process,
+        accept: (socket) =>
+          process.post(() => {
+            const connection = edge.connect(socket.transport)
+            socket.attach(connection)
+            fork(connection.run)
+          })
+      }
+      return yield* edge.run
+    }).pipe(Effect.provide(layer), Effect.scoped)
+  }
+}
+
+/** Small enough to be reached, large enough not to be in the way. */
+const LIMITS = { perSecond: 20, burst: 100, inFlight: 40, bodyChars: 1000, userConnections: 5 }
+
+/** Whoever says who they are is believed. */
+const auth = Layer.succeed(Auth, {
+  mode: "dev",
+  verify: (token) => Effect.succeed({ user: token, expiresAt: Number.MAX_SAFE_INTEGER }),
+  issueDev: (user) => Effect.succeed({ token: user, expiresAt: Number.MAX_SAFE_INTEGER }),
+  issueTicket: (user) => Effect.succeed({ ticket: user, expiresAt: Number.MAX_SAFE_INTEGER }),
+  redeemTicket: () => Effect.fail(new Unauthorized({ message: "There are no tickets here." }))
+})
+
+const isConsumer = (result: unknown): result is CommandConsumer =>
+  typeof result === "object" && result !== null && "restart" in result
+
+/** A process's end of its consumer: what the broker cancels fails here, and the acks of a dead process reach nobody. */
+class ConsumerHandle implements CommandConsumer {
+  readonly take: CommandConsumer["take"]
+  readonly restart: CommandConsumer["restart"]
+  onCancelled: (() => void) | undefined
+  readonly #waiting = new Set<() => void>()
+  #cancelled = false
+
+  constructor(interference: Interference, process: Process, consumer: CommandConsumer) {
+    const inner = interference.wrap(process, "commands", consumer)
+    const lost = () => interference.error("commands.take") as never
+    this.restart = inner.restart
+    this.take = (max) =>
+      Effect.raceFirst(
+        Effect.map(inner.take(max), (deliveries) => deliveries.map((delivery) => acked(interference, process, delivery))),
+        Effect.callback<never, never>((resume) => {
+          if (this.#cancelled) return resume(Effect.fail(lost()))
+          const fail = (): void => process.post(() => resume(Effect.fail(lost())))
+          this.#waiting.add(fail)
+          return Effect.sync(() => void this.#waiting.delete(fail))
+        })
+      )
+  }
+
+  cancelled(): void {
+    this.#cancelled = true
+    this.onCancelled?.()
+    for (const fail of [...this.#waiting]) fail()
+  }
+}
+
+const acked = (interference: Interference, process: Process, delivery: Delivery): Delivery => ({
+  batch: delivery.batch,
+  ack: () => {
+    if (process.alive && interference.fault("commands.ack") === undefined) delivery.ack()
+  }
+})
