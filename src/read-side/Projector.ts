@@ -1,0 +1,182 @@
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Semaphore from "effect/Semaphore"
+import type { StoredEvent } from "../domain/events.ts"
+import { atLeast, type Vector } from "../domain/partition.ts"
+import { EventBus, type EventBusUnavailable, type Published } from "../write-side/EventBus.ts"
+import { EventLog, type EventReader, type LogUnavailable } from "../write-side/EventLog.ts"
+import { makeQuietLog } from "./quietLog.ts"
+import { ReadModels, type ReadModelsUnavailable, type Run } from "./ReadModels.ts"
+
+/** Batches taken from the bus at once. */
+const TAKE_BATCHES = 64
+/** Events read from the log at once, and applied at once. */
+const PAGE_EVENTS = 1_000
+/** How often the checkpoints are compared with the heads of the log, for what the bus did not bring. */
+const COMPARE_MS = 1_000
+
+/** For ever: nothing is lost by waiting, because the log has it. */
+const RETRY = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
+
+type Failure = LogUnavailable | ReadModelsUnavailable | EventBusUnavailable
+
+/** Carries the log's events into the read models: every event once, in the order of positions. */
+export class Projector extends Context.Service<
+  Projector,
+  {
+    /** Works for ever: whatever fails is tried again. */
+    readonly run: Effect.Effect<never>
+    /** Waits for the next batches of the bus and applies them, holes filled from the log. Answers the checkpoints. */
+    readonly runOnce: Effect.Effect<Vector, Failure>
+    /** Brings the read models to the heads that the log has when this starts. Answers the checkpoints. */
+    readonly catchUp: Effect.Effect<Vector, Failure>
+    /** By how many events the read models were behind the log when it was last looked at. */
+    readonly lag: () => number
+  }
+>()("darda/read-side/Projector") {
+  static readonly layer: Layer.Layer<Projector, never, EventLog | EventBus | ReadModels> = Layer.effect(
+    Projector,
+    Effect.gen(function*() {
+      return Projector.of(make(yield* EventLog, yield* EventBus, yield* ReadModels))
+    })
+  )
+}
+
+const make = (
+  log: EventReader,
+  bus: EventBus["Service"],
+  readModels: ReadModels["Service"]
+): Projector["Service"] => {
+  /** One at a time: what the bus brings, or what is read from the log. */
+  const turn = Semaphore.makeUnsafe(1)
+  /** As the read models answered last; undefined when they have to be asked. */
+  let known: Vector | undefined
+  let lag = 0
+
+  const asked = Effect.suspend(() =>
+    known === undefined ? Effect.tap(readModels.checkpoints, (vector) => Effect.sync(() => void (known = vector))) : Effect.succeed(known)
+  )
+  const apply = Effect.fnUntraced(function*(runs: ReadonlyArray<Run>) {
+    if (runs.length === 0) return yield* asked
+    known = undefined
+    return (known = yield* readModels.apply(runs))
+  })
+
+  /** Reads and applies until the checkpoints are at `target`. The log has everything up to it. */
+  const fill = Effect.fnUntraced(function*(target: Vector) {
+    let checkpoints = yield* asked
+    while (!atLeast(checkpoints, target)) {
+      const runs: Array<Run> = []
+      let room = PAGE_EVENTS
+      for (let partition = 0; partition < target.length && room > 0; partition++) {
+        const missing = target[partition]! - checkpoints[partition]!
+        if (missing <= 0) continue
+        const events = yield* log.read(partition, checkpoints[partition]!, Math.min(missing, room))
+        room -= events.length
+        runs.push({ partition, events })
+      }
+      const next = yield* apply(runs)
+      // The log shows less than the heads it has told: the next look decides.
+      if (next.every((position, partition) => position === checkpoints[partition])) return next
+      checkpoints = next
+      lag = distance(checkpoints, target)
+    }
+    return checkpoints
+  })
+
+  const catchUp = Effect.gen(function*() {
+    const heads = yield* log.heads
+    known = undefined
+    const checkpoints = yield* asked
+    if (!atLeast(heads, checkpoints)) {
+      // Only another log, or one put back from a backup, is behind what was applied from it.
+      yield* Effect.logError("The event log ends before what was applied from it; the read models are rebuilt from it.")
+      yield* readModels.reset
+      known = undefined
+    }
+    lag = distance(yield* asked, heads)
+    return yield* fill(heads)
+  })
+
+  const take = Effect.gen(function*() {
+    let waiting = yield* bus.take(TAKE_BATCHES)
+    return yield* turn.withPermits(1)(Effect.gen(function*() {
+      let checkpoints = yield* asked
+      while (waiting.length > 0) {
+        const count = within(waiting, PAGE_EVENTS)
+        const { ends, runs } = follow(checkpoints, waiting.slice(0, count))
+        waiting = waiting.slice(count)
+        checkpoints = yield* apply(runs)
+        if (!atLeast(checkpoints, ends)) checkpoints = yield* fill(ends)
+      }
+      return checkpoints
+    }))
+  })
+  const caughtUp = turn.withPermits(1)(catchUp)
+
+  const quiet = makeQuietLog()
+  const forEver = (what: string, pause: Effect.Effect<void>, self: Effect.Effect<unknown, Failure>) =>
+    self.pipe(
+      Effect.tapError((error) => quiet.warn(what, `${error.message} It is tried again.`)),
+      Effect.retry(RETRY),
+      Effect.tap(quiet.over(what)),
+      Effect.ignore,
+      Effect.andThen(pause),
+      Effect.forever
+    )
+
+  return {
+    run: Effect.all(
+      [
+        forEver("Comparing the read models with the log", Effect.sleep(COMPARE_MS), caughtUp),
+        forEver("Applying events to the read models", Effect.void, take)
+      ],
+      { concurrency: "unbounded" }
+    ).pipe(Effect.andThen(Effect.never)),
+    runOnce: take,
+    catchUp: caughtUp,
+    lag: () => lag
+  }
+}
+
+const distance = (from: Vector, to: Vector): number =>
+  to.reduce((sum, position, partition) => sum + Math.max(0, position - (from[partition] ?? 0)), 0)
+
+/** How many batches, at least one, have that many events together. */
+const within = (batches: ReadonlyArray<Published>, events: number): number => {
+  let room = events
+  let count = 0
+  while (count < batches.length && (count === 0 || batches[count]!.events.length <= room)) {
+    room -= batches[count++]!.events.length
+  }
+  return count
+}
+
+/**
+ * What of the batches can be applied on the checkpoints: the runs, each in the order of positions and without repeats; and where the batches end, which
+ * is further when there is a hole in them.
+ */
+const follow = (
+  checkpoints: Vector,
+  batches: ReadonlyArray<Published>
+): { readonly runs: ReadonlyArray<Run>; readonly ends: Vector } => {
+  const byPartition = new Map<number, Array<StoredEvent>>()
+  const ends = [...checkpoints]
+  for (const { events, partition } of batches) {
+    const known = byPartition.get(partition)
+    if (known === undefined) byPartition.set(partition, [...events])
+    else known.push(...events)
+    for (const { position } of events) ends[partition] = Math.max(ends[partition] ?? 0, position)
+  }
+  const runs: Array<Run> = []
+  for (const [partition, events] of byPartition) {
+    // Already in order as a rule, which costs a sort nothing.
+    events.sort((a, b) => a.position - b.position)
+    let next = checkpoints[partition]! + 1
+    const run = events.filter(({ position }) => position === next && ++next > 0)
+    if (run.length > 0) runs.push({ partition, events: run })
+  }
+  return { runs, ends }
+}
