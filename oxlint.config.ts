@@ -12,7 +12,7 @@ export default defineConfig({
     eqeqeq: "error",
     "no-console": "error",
     "no-var": "error",
-    "no-unused-vars": ["error", { argsIgnorePattern: "^_", caughtErrorsIgnorePattern: "^_" }],
+    "no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_", caughtErrorsIgnorePattern: "^_" }],
     "prefer-const": ["error", { destructuring: "all" }],
     "preserve-caught-error": "error",
     "import/no-cycle": ["error", { ignoreTypes: true }],

@@ -25,8 +25,8 @@ const allowed: Record<string, ReadonlyArray<string>> = {
   main: ["domain", "platform", "write-side", "read-side", "edge", "client"]
 }
 
-/** The one file of the write side that the read side may see: the log is read by both. */
-const logPort = "src/write-side/EventLog.ts"
+/** What the read side may see of the write side: the log, and the bus that its events come by. */
+const readPorts = ["src/write-side/EventLog.ts", "src/write-side/EventBus.ts"]
 /** What browsers may load of the domain; everything else there they may name as a type. */
 const browserFiles = ["src/domain/ids.ts", "src/domain/protocol/limits.ts", "src/domain/protocol/close-codes.ts"]
 const adapter = /(?:Sqlite|Mongo|Rabbit|Redis|InProcess)\.ts$/
@@ -43,7 +43,7 @@ export const refusal = (from: string, to: string, type: boolean): string | undef
   if (!/^(?:src|web|test|bench|scripts|bin)\//.test(to)) return packageRefusal(area, from, to, type)
   const target = areaOf(to)
   if (target === undefined) return `${area} may not import ${to}: it is no part of what runs`
-  if (area !== target && !allowed[area]?.includes(target) && !(area === "read-side" && to === logPort)) {
+  if (area !== target && !allowed[area]?.includes(target) && !(area === "read-side" && readPorts.includes(to))) {
     return `${area} may not import ${target}`
   }
   if (type) return undefined

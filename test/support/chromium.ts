@@ -18,12 +18,11 @@ const inPath = (): string | undefined =>
     })
 
 const install = (): void => {
-  const options = {
-    stdio: ["ignore", "ignore", "inherit"],
-    env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
-  } as const
-  execFileSync("apt-get", ["update"], options)
-  execFileSync("apt-get", ["install", "-y", "--no-install-recommends", "chromium"], options)
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
+  const run = (...args: ReadonlyArray<string>) =>
+    execFileSync("apt-get", args, { stdio: ["ignore", "ignore", "inherit"], env })
+  run("update")
+  run("install", "-y", "--no-install-recommends", "chromium")
 }
 
 /**

@@ -23,12 +23,17 @@ const cases: ReadonlyArray<readonly [file: string, line: string, refused?: strin
   ["src/write-side/log.worker.ts", `import "./RowsSqlite.ts"`],
   ["src/write-side/f.ts", `import { Effect } from "effect"`, "the barrel costs start-up time"],
   ["src/read-side/a.ts", `import "../write-side/EventLog.ts"`],
+  ["src/read-side/aa.ts", `import "../write-side/EventBus.ts"`],
   ["src/read-side/b.ts", `import "../write-side/Relay.ts"`, "read-side may not import write-side"],
   ["src/read-side/c.ts", `import "./sub/../../write-side/Relay.ts"`, "read-side may not import write-side"],
   ["src/edge/a.ts", `import "../write-side/CommandBus.ts"`],
   ...["Sqlite", "Mongo", "Rabbit", "Redis", "InProcess"].map(
     (kind) =>
-      [`src/edge/of-${kind.toLowerCase()}.ts`, `import "../read-side/Thing${kind}.ts"`, "adapters are chosen in src/main"] as const
+      [
+        `src/edge/of-${kind.toLowerCase()}.ts`,
+        `import "../read-side/Thing${kind}.ts"`,
+        "adapters are chosen in src/main"
+      ] as const
   ),
   ["src/edge/b.ts", `import("../read-side/ReadModelsSqlite.ts")`, "adapters are chosen in src/main"],
   ["src/edge/auth/c.ts", `import "ioredis"`, "edge may not know the engine ioredis"],
@@ -78,10 +83,12 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
 describe("who may import whom", () => {
-  test.each(cases)("%s: %s", (file, _, refused) => {
-    if (refused === undefined) expect(said.get(file)).toBeUndefined()
-    else expect(said.get(file)).toContain(refused)
-  })
+  for (const [file, line, refused] of cases) {
+    test(`${file}: ${line}`, () => {
+      if (refused === undefined) expect(said.get(file)).toBeUndefined()
+      else expect(said.get(file)).toContain(refused)
+    })
+  }
 
   test("the rule is on for the whole project", async () => {
     const { default: config } = await import("../../oxlint.config.ts")
