@@ -18,6 +18,9 @@ const HEADERS_TIMEOUT_MS = 10_000
 /** Milliseconds in which a whole request must have come. */
 const REQUEST_TIMEOUT_MS = 30_000
 
+/** Sockets that were upgraded are not the server's to close; whoever holds one longer than this does not hold the process up. */
+const CLOSE_WITHIN = "2 seconds"
+
 /** A server that listens, and where. */
 export interface Listening {
   readonly server: Server
@@ -58,5 +61,5 @@ export const listen = (settings: SettingsValues): Effect.Effect<Listening, PortU
       Effect.callback<void>((resume) => {
         server.close(() => resume(Effect.void))
         server.closeAllConnections()
-      })
+      }).pipe(Effect.timeoutOrElse({ duration: CLOSE_WITHIN, orElse: () => Effect.void }))
   )
