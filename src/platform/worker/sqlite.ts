@@ -2,6 +2,7 @@
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { DatabaseSync, type StatementSync } from "node:sqlite"
+import { pathToFileURL } from "node:url"
 import type { Problem } from "./serve.ts"
 import { problemOf } from "./serve.ts"
 
@@ -176,11 +177,16 @@ const head = (file: string): Buffer => {
   }
 }
 
+const hasContent = (file: string): boolean => (fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0) > 0
+
 /** Looks through an existing file by a connection that cannot write. */
 const inspect = (options: SqliteOptions): void => {
   const { file } = options
-  if (!fs.existsSync(file) || fs.statSync(file).size === 0) return
-  const db = new DatabaseSync(file, { readOnly: true, timeout: BUSY_MS })
+  if (!hasContent(file)) return
+  const url = pathToFileURL(path.resolve(file))
+  // Without a write-ahead log nobody writes, and a connection that knows so leaves no files of its own behind.
+  if (!hasContent(`${file}-wal`)) url.searchParams.set("immutable", "1")
+  const db = new DatabaseSync(url, { readOnly: true, timeout: BUSY_MS })
   try {
     const applicationId = pragma(db, "application_id")
     const version = pragma(db, "user_version")
