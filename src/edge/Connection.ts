@@ -1,4 +1,3 @@
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { TimelineEvent } from "../domain/events.ts"
@@ -26,13 +25,28 @@ const ANSWER_WITHIN_MS = 25_000
 /** Marks of one conversation are submitted at most this often; the newest wins. */
 const MARK_EVERY_MS = 1_000
 
+/** How long a close frame waits for what is queued before it. */
+const CLOSE_WITHIN = "1 second"
+
+const NONE: ReadonlyMap<string, InFlight> = new Map()
+
+/** A command without an answer. */
+interface InFlight {
+  readonly at: number
+  readonly cid: ClientId
+  readonly rid: string | undefined
+}
+
 interface PendingMark {
   at: number
   delivered: number
   seen: number
 }
 
-/** One client's connection: what it says is read in order, what it is told goes through one bounded queue. */
+/**
+ * One client's connection: what it says is acted on in order, what it is told goes through one bounded queue. What needs no waiting is done as it arrives;
+ * the rest in a fiber that lives as long as there is something to do, so that an idle connection costs no more than its state.
+ */
 export class Connection {
   readonly id: string
   readonly node: Node
@@ -48,18 +62,17 @@ export class Connection {
 
   readonly #transport: Transport
   readonly #openedAt: number
-  #inbox: Array<string> = []
+  /** Frames that wait for a fiber that is at work; undefined when none is. */
+  #inbox: Array<string> | undefined
   #paused = false
-  readonly #arrived = Latch.makeUnsafe(false)
-  readonly #closed = Deferred.makeUnsafe<void>()
   #closing = false
+  #over = false
   #badJson = 0
   #heardAt: number
   #pinged = false
   #requests = 0
-  readonly #requestPlace = Latch.makeUnsafe(true)
-  /** Commands without an answer: when they were taken, by conversation and cid. */
-  readonly #inFlight = new Map<string, { readonly at: number; readonly cid: ClientId; readonly rid: string | undefined }>()
+  #requestPlace: Latch.Latch | undefined
+  #inFlight: Map<string, InFlight> | undefined
   #marks: Map<ConversationId, PendingMark> | undefined
 
   constructor(node: Node, id: string, transport: Transport) {
@@ -71,110 +84,100 @@ export class Connection {
     this.#transport = transport
     this.#openedAt = now
     this.#heardAt = now
+    node.opened(this)
   }
 
   /** Takes a text frame from the socket. Never waits: beyond {@link INBOX_FRAMES} the socket is paused. */
   receive(text: string): void {
     if (this.#closing) return
-    this.#heard()
+    this.pong()
+    if (this.#inbox === undefined) return this.#act(this.#parse(text))
     this.#inbox.push(text)
     if (this.#inbox.length >= INBOX_FRAMES && !this.#paused) {
       this.#paused = true
       this.#transport.pause()
     }
-    this.#arrived.openUnsafe()
   }
 
-  /** The peer answered a ping. */
+  /** A sign of life. */
   pong(): void {
-    this.#heard()
-  }
-
-  #heard(): void {
     this.#heardAt = this.node.now()
     this.#pinged = false
   }
 
-  /** The socket is closed, by whomever. */
-  ended(): void {
-    Deferred.doneUnsafe(this.#closed, Effect.void)
-  }
-
-  /** Queues a frame. A full queue ends the connection: it resumes with what it has. */
-  readonly push = (frame: Frame): void => {
-    if (!this.out.push(frame)) {
-      this.out.end(true)
-      this.#end(CLOSE.slowConsumer)
-      // The writer waits for this socket, so the close frame must not wait for the writer.
-      this.#transport.close(CLOSE.slowConsumer)
+  /** Acts on objects in order, and goes on in a fiber from the first one that has to wait. */
+  #act(values: ReadonlyArray<unknown>): void {
+    for (let i = 0; i < values.length && !this.#closing; i++) {
+      const work = this.#object(values[i])
+      if (work === undefined) continue
+      this.#inbox = []
+      this.node.fork(this.#work(work, values.slice(i + 1)))
+      return
     }
   }
 
-  /** Ends the connection after what is queued. */
-  close(close: CloseCode): void {
-    if (this.#closing) return
-    this.out.end(false)
-    this.#end(close)
-    this.node.fork(Effect.delay(Effect.sync(() => this.#transport.close(close)), "1 second"))
-  }
-
-  #closeWith: CloseCode | undefined
-
-  #end(close: CloseCode): void {
-    if (this.#closing) return
-    this.#closing = true
-    this.#closeWith = close
-    this.#inbox = []
-    this.#arrived.openUnsafe()
-    this.node.closedWith(close)
-  }
-
-  /** Runs until the socket is closed. */
-  readonly run: Effect.Effect<void> = Effect.suspend(() => {
-    this.node.opened(this)
-    const writer = this.out.write.pipe(
-      Effect.andThen(Effect.suspend(() => {
-        if (this.#closeWith !== undefined) this.#transport.close(this.#closeWith)
-        return Deferred.await(this.#closed)
-      }))
-    )
-    return Effect.raceAllFirst([this.#read, writer, Deferred.await(this.#closed)]).pipe(
-      Effect.ensuring(
-        Effect.suspend(() => {
-          this.#closing = true
-          this.out.end(true)
-          this.feed?.end()
-          this.#flushMarks(Infinity)
-          this.#transport.close({ code: 1001, reason: "going away" })
-          return this.node.closed(this)
-        })
-      )
-    )
-  })
-
-  readonly #read: Effect.Effect<never> = Effect.gen({ self: this }, function* (this: Connection) {
-    while (true) {
-      if (this.#inbox.length === 0) {
-        this.#arrived.closeUnsafe()
-        yield* this.#arrived.await
-        if (this.#closing) return yield* Effect.never
-        continue
-      }
-      const texts = this.#inbox
-      this.#inbox = []
-      if (this.#paused) {
-        this.#paused = false
-        this.#transport.resume()
-      }
-      for (const text of texts) {
-        for (const value of this.#parse(text)) {
+  #work(first: Effect.Effect<void>, rest: ReadonlyArray<unknown>): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      yield* first
+      let values = rest
+      while (!this.#closing) {
+        for (const value of values) {
           if (this.#closing) break
           const work = this.#object(value)
           if (work !== undefined) yield* work
         }
+        const next = this.#inbox?.shift()
+        if (next === undefined) break
+        values = this.#parse(next)
       }
-    }
-  })
+      this.#inbox = undefined
+      if (this.#paused && !this.#closing) {
+        this.#paused = false
+        this.#transport.resume()
+      }
+    }).pipe(
+      Effect.catchDefect((defect) => {
+        this.close(CLOSE.draining)
+        return Effect.logError("A connection failed and was sent away to resume", defect)
+      })
+    )
+  }
+
+  /** Queues a frame. A full queue ends the connection: it resumes with what it has. */
+  push(frame: Frame): void {
+    if (this.out.push(frame) || this.#closing) return
+    this.#end(CLOSE.slowConsumer)
+    // The queue waits for this socket, so the close frame must not wait for the queue.
+    this.out.drop()
+    this.#transport.close(CLOSE.slowConsumer)
+  }
+
+  /** Ends the connection after what is queued, and at most a second later. */
+  close(close: CloseCode): void {
+    if (this.#closing) return
+    this.#end(close)
+    const shut = (): void => this.#transport.close(close)
+    this.out.end(shut)
+    this.node.fork(Effect.delay(Effect.sync(shut), CLOSE_WITHIN))
+  }
+
+  #end(close: CloseCode): void {
+    this.#closing = true
+    this.#inbox = undefined
+    this.node.closedWith(close)
+  }
+
+  /** The socket is closed, by whomever. */
+  ended(): void {
+    if (this.#over) return
+    this.#over = true
+    this.#flushMarks(Infinity)
+    this.#closing = true
+    this.#inbox = undefined
+    this.out.drop()
+    this.feed?.end()
+    this.node.closed(this)
+  }
 
   /** The objects of a frame; what is wrong with it is answered here. */
   #parse(text: string): ReadonlyArray<unknown> {
@@ -225,18 +228,19 @@ export class Connection {
   request(work: Effect.Effect<Frame | undefined>): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#requests >= REQUESTS) {
-        this.#requestPlace.closeUnsafe()
-        return Effect.andThen(this.#requestPlace.await, this.request(work))
+        const place = (this.#requestPlace ??= Latch.makeUnsafe(false))
+        place.closeUnsafe()
+        return Effect.andThen(place.await, this.request(work))
       }
       this.#requests++
       this.node.fork(
         work.pipe(
           Effect.tap(() => this.out.room),
-          Effect.map((frame) => frame === undefined ? undefined : this.push(frame)),
+          Effect.map((frame) => (frame === undefined ? undefined : this.push(frame))),
           Effect.ensuring(
             Effect.sync(() => {
               this.#requests--
-              this.#requestPlace.openUnsafe()
+              this.#requestPlace?.openUnsafe()
             })
           )
         )
@@ -249,7 +253,8 @@ export class Connection {
   submit(frame: Extract<ClientFrame, { readonly cid: ClientId }>, conv: ConversationId, intent: Parameters<Node["submit"]>[1]["intent"]): void {
     const rid = "rid" in frame ? frame.rid : undefined
     const key = `${conv}\n${frame.cid}`
-    if (this.#inFlight.size >= this.node.limits.inFlight && !this.#inFlight.has(key)) {
+    const inFlight = (this.#inFlight ??= new Map())
+    if (inFlight.size >= this.node.limits.inFlight && !inFlight.has(key)) {
       this.push(
         errFrame("busy", `${this.node.limits.inFlight} commands wait for their answer; send on when some have come.`, {
           rid,
@@ -259,7 +264,7 @@ export class Connection {
       return
     }
     const taken = this.node.submit(this.id, { conv, by: this.user, cid: frame.cid, intent }, rid)
-    if (taken) this.#inFlight.set(key, { at: this.node.now(), cid: frame.cid, rid })
+    if (taken) inFlight.set(key, { at: this.node.now(), cid: frame.cid, rid })
     else this.push(errFrame("busy", "The server takes no more commands at the moment; send it again.", { rid, cid: frame.cid }))
   }
 
@@ -301,14 +306,14 @@ export class Connection {
   }
 
   /** An event of this session is about to be answered. */
-  readonly settled = (event: TimelineEvent): void => {
-    this.#inFlight.delete(`${event.conv}\n${event.cid}`)
+  settled(event: TimelineEvent): void {
+    this.#inFlight?.delete(`${event.conv}\n${event.cid}`)
   }
 
   /** A command of this session that made no event. */
   answer(answer: Answer): void {
     const { cid, conv, outcome, rid } = answer
-    this.#inFlight.delete(`${conv}\n${cid}`)
+    this.#inFlight?.delete(`${conv}\n${cid}`)
     if (outcome._tag === "Repeat") {
       this.push(answerFrame({ conv, cid, seq: outcome.seq, at: outcome.at, rid }, true))
     } else {
@@ -331,9 +336,9 @@ export class Connection {
       this.#pinged = true
       this.#transport.ping()
     }
-    for (const [key, command] of this.#inFlight) {
+    for (const [key, command] of this.#inFlight ?? NONE) {
       if (now - command.at < ANSWER_WITHIN_MS) break
-      this.#inFlight.delete(key)
+      this.#inFlight!.delete(key)
       this.push(
         errFrame("unavailable", "No answer from the log yet. The command may still be persisted; sending it again is safe.", command)
       )
@@ -347,21 +352,12 @@ export class Connection {
   greet(user: UserId, expiresAt: number): Feed {
     this.user = user
     this.expiresAt = expiresAt
-    return (this.feed = new Feed({
-      session: this.id,
-      user,
-      partitionOf: this.node.partitionOf,
-      out: this.out,
-      push: this.push,
-      queries: this.node.queries,
-      fork: this.node.fork,
-      answered: this.settled
-    }))
+    return (this.feed = new Feed(this))
   }
 
   /** Commands that have no answer yet. */
   get waiting(): number {
-    return this.#inFlight.size
+    return this.#inFlight?.size ?? 0
   }
 
   get isClosing(): boolean {

@@ -34,7 +34,7 @@ export class Edge extends Context.Service<
   Edge,
   {
     readonly node: Node
-    /** Serves a connection on this transport; `run` it until the socket is closed. */
+    /** Serves a connection on this transport, until it is told that the socket has ended. */
     readonly connect: (transport: Transport) => Connection
     /** Follows the node's stream, its signals and the clock. Never ends. */
     readonly run: Effect.Effect<never>
@@ -61,8 +61,15 @@ export class Edge extends Context.Service<
           queries: yield* Queries,
           auth: yield* Auth,
           metrics: yield* metricsWriter,
-          fork: (effect) => void fork(effect)
+          fork: (effect) =>
+            void fork(Effect.catchDefect(effect, (defect) => Effect.logError("Work of a connection failed", defect)))
         })
+        // Whoever is still connected when the node goes is told to come back.
+        yield* Effect.addFinalizer(() =>
+          Effect.sync(() => {
+            for (const connection of node.connections()) connection.close(CLOSE.draining)
+          })
+        )
         let accepting = true
         return Edge.of({
           node,

@@ -3,7 +3,7 @@ import { adds, removedBy, type TimelineEvent } from "../domain/events.ts"
 import type { ConversationId, Seq, UserId } from "../domain/ids.ts"
 import type { Vector } from "../domain/partition.ts"
 import { REPLAY_PER_CONVERSATION } from "../domain/protocol/limits.ts"
-import type { MissedConversation, Queries } from "../read-side/Queries.ts"
+import type { MissedConversation, Queries, QueryRefused } from "../read-side/Queries.ts"
 import { answerFrame, eventFrame, Frame } from "./Frame.ts"
 import type { Outgoing } from "./Outgoing.ts"
 
@@ -27,19 +27,24 @@ interface Pull {
   to: Seq
 }
 
-export interface FeedOptions {
-  readonly session: string
+/** The connection that a feed belongs to. */
+export interface FeedOwner {
+  readonly id: string
   readonly user: UserId
-  readonly partitionOf: (conv: ConversationId) => number
   readonly out: Outgoing
+  readonly node: {
+    readonly partitionOf: (conv: ConversationId) => number
+    readonly queries: Queries["Service"]
+    /** Starts repairing, in the background. */
+    readonly fork: (effect: Effect.Effect<void>) => void
+  }
   /** Queues a frame, or cuts the connection when its queue is full. */
-  readonly push: (frame: Frame) => void
-  readonly queries: Queries["Service"]
-  /** Starts repairing; ends with the connection. */
-  readonly fork: (effect: Effect.Effect<void>) => void
-  /** An event of this session has been answered. */
-  readonly answered: (event: TimelineEvent) => void
+  push(frame: Frame): void
+  /** An event of this session is about to be answered. */
+  settled(event: TimelineEvent): void
 }
+
+const NONE: ReadonlyMap<ConversationId, never> = new Map<ConversationId, never>()
 
 /**
  * What one connection is given of the log: every conversation's events in seq order, without a hole, none twice.
@@ -48,35 +53,38 @@ export interface FeedOptions {
  * remembered; an event that does not follow on is a hole, and what lies between is read from the log first.
  */
 export class Feed {
-  readonly #options: FeedOptions
+  readonly #owner: FeedOwner
   #floor: Vector | undefined
-  readonly #given = new Map<ConversationId, Given>()
-  readonly #pulls = new Map<ConversationId, Pull>()
-  #held: Map<ConversationId, TimelineEvent> | undefined = new Map()
+  // Made when first needed: most connections are idle, and an idle one costs little.
+  #given: Map<ConversationId, Given> | undefined
+  #pulls: Map<ConversationId, Pull> | undefined
+  #held: Map<ConversationId, TimelineEvent> | undefined
   #pulling = false
   /** Whether anything was given since the last cursor. */
   #dirty = false
   #ended = false
 
-  constructor(options: FeedOptions) {
-    this.#options = options
+  constructor(owner: FeedOwner) {
+    this.#owner = owner
   }
 
   /** Everything that is due has been given. */
   get settled(): boolean {
-    return this.#floor !== undefined && this.#pulls.size === 0
+    return this.#floor !== undefined && (this.#pulls?.size ?? 0) === 0
   }
 
   /** The newest seq of a conversation that this connection was given. */
   headOf(conv: ConversationId): Seq | undefined {
-    return this.#given.get(conv)?.seq
+    return this.#given?.get(conv)?.seq
   }
 
   /** Goes live from `floor`, after the replay of what was missed before it. */
   start(floor: Vector, missed: ReadonlyArray<MissedConversation>): void {
     this.#floor = floor
-    for (const item of missed) if (item._tag === "Replay") this.#pulls.set(item.conv, { after: item.after, to: item.head })
-    const held = this.#held ?? new Map<ConversationId, TimelineEvent>()
+    for (const item of missed) {
+      if (item._tag === "Replay") (this.#pulls ??= new Map()).set(item.conv, { after: item.after, to: item.head })
+    }
+    const held: ReadonlyMap<ConversationId, TimelineEvent> = this.#held ?? NONE
     this.#held = undefined
     for (const event of held.values()) {
       if (event.position > floor[event.partition]!) this.#hole(event.conv, undefined, event.seq)
@@ -86,38 +94,37 @@ export class Feed {
   }
 
   /** Tells of conversations of which nothing will be replayed. Waits for room in the queue. */
-  readonly announce = Effect.fnUntraced({ self: this }, function* (
-    this: Feed,
-    missed: ReadonlyArray<MissedConversation>,
-    floor: Vector
-  ) {
-    for (const item of missed) {
-      if (item._tag === "Replay") continue
-      yield* this.#options.out.room
-      if (item._tag === "Gone") {
-        this.#options.push(new Frame({ t: "gone", conv: item.conv }))
-      } else {
-        this.#options.push(new Frame({ t: "reset", conv: item.conv, head: item.head }))
-        const position = floor[this.#options.partitionOf(item.conv)]!
-        this.#given.set(item.conv, { seq: item.head, position, gone: false })
+  announce(missed: ReadonlyArray<MissedConversation>, floor: Vector): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      for (const item of missed) {
+        if (item._tag === "Replay") continue
+        yield* this.#owner.out.room
+        if (item._tag === "Gone") {
+          this.#owner.push(new Frame({ t: "gone", conv: item.conv }))
+        } else {
+          this.#owner.push(new Frame({ t: "reset", conv: item.conv, head: item.head }))
+          const position = floor[this.#owner.node.partitionOf(item.conv)]!
+          this.#remember(item.conv, { seq: item.head, position, gone: false })
+        }
       }
-    }
-  })
+    })
+  }
 
   /** Takes an event that was addressed to this user. `frame` is made once for all who are given it. */
   event(event: TimelineEvent, frame: () => Frame): void {
     if (this.#ended) return
     const floor = this.#floor
     if (floor === undefined) {
-      this.#held!.set(event.conv, event)
+      const held = (this.#held ??= new Map())
+      held.set(event.conv, event)
       return
     }
-    const pull = this.#pulls.get(event.conv)
+    const pull = this.#pulls?.get(event.conv)
     if (pull !== undefined) {
       if (event.seq > pull.to) pull.to = event.seq
       return
     }
-    const given = this.#given.get(event.conv)
+    const given = this.#given?.get(event.conv)
     if (given !== undefined) {
       if (event.seq <= given.seq) return
       if (event.seq === given.seq + 1) this.#give(event, frame)
@@ -126,7 +133,7 @@ export class Feed {
     }
     const start = floor[event.partition]!
     if (event.position <= start) return
-    if (event.prev <= start || adds(event, this.#options.user)) this.#give(event, frame)
+    if (event.prev <= start || adds(event, this.#owner.user)) this.#give(event, frame)
     else this.#hole(event.conv, undefined, event.seq)
   }
 
@@ -138,106 +145,111 @@ export class Feed {
     if (!this.#dirty || !this.settled) return undefined
     this.#dirty = false
     const vector = this.#floor!.map((position, partition) => Math.max(position, progress[partition] ?? 0))
-    if (this.#given.size > REMEMBERED) this.#compact(vector)
+    if ((this.#given?.size ?? 0) > REMEMBERED) this.#compact(vector)
     return vector
   }
 
   /** Ends every repair. */
   end(): void {
     this.#ended = true
-    this.#pulls.clear()
-    this.#given.clear()
+    this.#pulls = undefined
+    this.#given = undefined
   }
 
   #compact(vector: Vector): void {
     this.#floor = vector
-    for (const [conv, given] of this.#given) {
-      if (!given.gone && given.position <= vector[this.#options.partitionOf(conv)]!) this.#given.delete(conv)
+    for (const [conv, given] of this.#given!) {
+      if (!given.gone && given.position <= vector[this.#owner.node.partitionOf(conv)]!) this.#given!.delete(conv)
     }
+  }
+
+  #remember(conv: ConversationId, given: Given): void {
+    this.#given ??= new Map()
+    this.#given.set(conv, given)
+    this.#dirty = true
   }
 
   #give(event: TimelineEvent, frame: () => Frame): void {
-    const { answered, push, session, user } = this.#options
-    const gone = removedBy(event).includes(user)
-    this.#given.set(event.conv, { seq: event.seq, position: event.position, gone })
-    this.#dirty = true
-    if (event.origin?.session === session) {
-      answered(event)
-      push(answerFrame({ ...event, rid: event.origin.rid }, false))
+    const owner = this.#owner
+    const gone = removedBy(event).includes(owner.user)
+    this.#remember(event.conv, { seq: event.seq, position: event.position, gone })
+    if (event.origin?.session === owner.id) {
+      owner.settled(event)
+      owner.push(answerFrame({ ...event, rid: event.origin.rid }, false))
     } else {
-      push(frame())
+      owner.push(frame())
     }
-    if (gone) push(new Frame({ t: "gone", conv: event.conv }))
+    if (gone) owner.push(new Frame({ t: "gone", conv: event.conv }))
   }
 
   #hole(conv: ConversationId, after: Seq | undefined, to: Seq): void {
-    const pull = this.#pulls.get(conv)
-    if (pull === undefined) this.#pulls.set(conv, { after, to })
+    const pulls = (this.#pulls ??= new Map())
+    const pull = pulls.get(conv)
+    if (pull === undefined) pulls.set(conv, { after, to })
     else pull.to = Math.max(pull.to, to)
     this.#repair()
   }
 
   #repair(): void {
-    if (this.#pulling || this.#pulls.size === 0) return
+    if (this.#pulling || (this.#pulls?.size ?? 0) === 0) return
     this.#pulling = true
-    this.#options.fork(this.#pullAll)
+    this.#owner.node.fork(
+      Effect.gen({ self: this }, function* () {
+        while (!this.#ended && this.#pulls !== undefined && this.#pulls.size > 0) {
+          for (const [conv, pull] of this.#pulls) yield* this.#fill(conv, pull)
+        }
+        this.#pulling = false
+      })
+    )
   }
 
-  readonly #pullAll: Effect.Effect<void> = Effect.gen({ self: this }, function* (this: Feed) {
-    while (!this.#ended && this.#pulls.size > 0) {
-      for (const [conv, pull] of this.#pulls) yield* this.#fill(conv, pull)
-    }
-    this.#pulling = false
-  })
-
   /** Gives what is missing of one conversation, page by page as the queue empties. */
-  readonly #fill = Effect.fnUntraced({ self: this }, function* (this: Feed, conv: ConversationId, pull: Pull) {
-    let failures = 0
-    while (!this.#ended) {
-      const page = yield* Effect.result(this.#page(conv, pull))
-      if (page._tag === "Failure" || page.success === undefined) {
+  #fill(conv: ConversationId, pull: Pull): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      let failures = 0
+      while (!this.#ended) {
+        const page = yield* Effect.result(this.#page(conv, pull))
         if (page._tag === "Failure" && ++failures < PULL_ATTEMPTS) {
           yield* Effect.sleep(50 * 2 ** failures)
           continue
         }
-        // What is missing cannot be given: the client reads it itself.
-        this.#reset(conv, pull)
-        return
+        // What cannot be given here the client reads itself.
+        if (page._tag === "Failure" || page.success === undefined) return this.#reset(conv, pull)
+        failures = 0
+        for (const event of page.success) {
+          yield* this.#owner.out.room
+          if (this.#ended) return
+          if (event.seq > pull.to) break
+          this.#give(event, () => eventFrame(event))
+          pull.after = event.seq
+        }
+        if ((pull.after ?? 0) >= pull.to) {
+          this.#pulls?.delete(conv)
+          return
+        }
+        if (page.success.length === 0) return this.#reset(conv, pull)
       }
-      failures = 0
-      for (const event of page.success) {
-        yield* this.#options.out.room
-        if (this.#ended) return
-        if (event.seq > pull.to) break
-        this.#give(event, () => eventFrame(event))
-        pull.after = event.seq
-      }
-      if ((pull.after ?? 0) >= pull.to) {
-        this.#pulls.delete(conv)
-        return
-      }
-      if (page.success.length === 0) {
-        this.#reset(conv, pull)
-        return
-      }
-    }
-  })
+    })
+  }
 
   #reset(conv: ConversationId, pull: Pull): void {
-    this.#pulls.delete(conv)
-    this.#given.set(conv, { seq: pull.to, position: Number.MAX_SAFE_INTEGER, gone: false })
-    this.#dirty = true
-    this.#options.push(new Frame({ t: "reset", conv, head: pull.to }))
+    if (this.#ended) return
+    this.#pulls?.delete(conv)
+    this.#remember(conv, { seq: pull.to, position: Number.MAX_SAFE_INTEGER, gone: false })
+    this.#owner.push(new Frame({ t: "reset", conv, head: pull.to }))
   }
 
   /** The next events that are missing; undefined when they are too many to find out from where. */
-  readonly #page = Effect.fnUntraced({ self: this }, function* (this: Feed, conv: ConversationId, pull: Pull) {
-    const { partitionOf, queries } = this.#options
-    if (pull.after !== undefined) return yield* queries.pull(conv, pull.after, PULL_EVENTS)
+  #page(conv: ConversationId, pull: Pull): Effect.Effect<ReadonlyArray<TimelineEvent> | undefined, QueryRefused> {
+    const { partitionOf, queries } = this.#owner.node
+    if (pull.after !== undefined) return queries.pull(conv, pull.after, PULL_EVENTS)
     const from = Math.max(0, pull.to - REPLAY_PER_CONVERSATION - 1)
-    const events = yield* queries.pull(conv, from, REPLAY_PER_CONVERSATION + 1)
     const floor = this.#floor![partitionOf(conv)]!
-    const missing = events.filter((event) => event.position > floor && event.seq <= pull.to)
-    return missing.length > REPLAY_PER_CONVERSATION ? undefined : missing
-  })
+    return queries.pull(conv, from, REPLAY_PER_CONVERSATION + 1).pipe(
+      Effect.map((events) => {
+        const missing = events.filter((event) => event.position > floor && event.seq <= pull.to)
+        return missing.length > REPLAY_PER_CONVERSATION ? undefined : missing
+      })
+    )
+  }
 }

@@ -148,12 +148,11 @@ export class Node {
     return this.#router.register(user)
   }
 
-  closed(connection: Connection): Effect.Effect<void> {
+  closed(connection: Connection): void {
     this.#sessions.delete(connection.id)
-    for (const user of connection.watching ?? []) remove(this.#watchers, user, connection)
-    return remove(this.#users, connection.user, connection) && !this.#listeners.has(connection.user)
-      ? this.#unregister(connection.user)
-      : Effect.void
+    for (const user of connection.watching ?? none) remove(this.#watchers, user, connection)
+    const last = remove(this.#users, connection.user, connection)
+    if (last && !this.#listeners.has(connection.user)) this.fork(this.#unregister(connection.user))
   }
 
   #unregister(user: UserId): Effect.Effect<void> {

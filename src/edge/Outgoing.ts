@@ -7,17 +7,19 @@ import type { Transport } from "./Transport.ts"
 export const QUEUE_FRAMES = 1_024
 export const QUEUE_BYTES = 1024 * 1024
 
+const NONE: ReadonlyArray<Frame> = []
+
 /**
- * The bounded queue before one socket, and its writer. The writer takes all that is queued, writes it as one and waits for the socket, so
- * that backpressure ends here and nowhere else.
+ * The bounded queue before one socket. What is queued within a turn of the event loop, and while the socket is busy, is written as one; the socket's
+ * answer is waited for, so that backpressure ends here and nowhere else. An idle queue holds nothing, no fiber either.
  */
 export class Outgoing {
   readonly #transport: Transport
-  #frames: Array<Frame> = []
+  #frames: Array<Frame> | undefined
   #bytes = 0
-  #ended = false
-  readonly #filled = Latch.makeUnsafe(false)
-  readonly #roomy = Latch.makeUnsafe(true)
+  #writing = false
+  #ended: (() => void) | undefined
+  #roomy: Latch.Latch | undefined
 
   constructor(transport: Transport) {
     this.#transport = transport
@@ -25,46 +27,58 @@ export class Outgoing {
 
   /** Queues a frame; false when the queue is full, and then the frame is not in it. Frames after `end` are dropped. */
   push(frame: Frame): boolean {
-    if (this.#ended) return true
-    if (this.#frames.length >= QUEUE_FRAMES || this.#bytes + frame.payload.length > QUEUE_BYTES) return false
-    this.#frames.push(frame)
+    if (this.#ended !== undefined) return true
+    const frames = (this.#frames ??= [])
+    if (frames.length >= QUEUE_FRAMES || this.#bytes + frame.payload.length > QUEUE_BYTES) return false
+    frames.push(frame)
     this.#bytes += frame.payload.length
-    this.#filled.openUnsafe()
+    if (!this.#writing) {
+      this.#writing = true
+      queueMicrotask(() => this.#write())
+    }
     return true
   }
 
-  /** Waits until less than half is queued, for what is sent page by page. */
-  readonly room: Effect.Effect<void> = Effect.suspend(() => {
-    if (this.#ended || (this.#frames.length < QUEUE_FRAMES / 2 && this.#bytes < QUEUE_BYTES / 2)) return Effect.void
-    this.#roomy.closeUnsafe()
-    return this.#roomy.await
-  })
-
-  /** Takes no more frames. With `drop`, what is queued is dropped too. */
-  end(drop: boolean): void {
-    this.#ended = true
-    if (drop) {
-      this.#frames = []
-      this.#bytes = 0
-    }
-    this.#filled.openUnsafe()
-    this.#roomy.openUnsafe()
+  #write(): void {
+    const frames = this.#frames ?? NONE
+    this.#frames = undefined
+    this.#bytes = 0
+    this.#roomy?.openUnsafe()
+    if (frames.length > 0) return this.#transport.write(frames, () => this.#write())
+    this.#writing = false
+    this.#ended?.()
   }
 
-  /** Writes until `end`, and then what is left. */
-  readonly write: Effect.Effect<void> = Effect.gen({ self: this }, function* (this: Outgoing) {
-    while (true) {
-      if (this.#frames.length === 0) {
-        if (this.#ended) return
-        this.#filled.closeUnsafe()
-        yield* this.#filled.await
-        continue
-      }
-      const frames = this.#frames
-      this.#frames = []
-      this.#bytes = 0
-      this.#roomy.openUnsafe()
-      yield* this.#transport.write(frames)
-    }
-  })
+  get #hasRoom(): boolean {
+    return (
+      this.#ended !== undefined ||
+      this.#frames === undefined ||
+      (this.#frames.length < QUEUE_FRAMES / 2 && this.#bytes < QUEUE_BYTES / 2)
+    )
+  }
+
+  /** Waits until less than half is queued, for what is sent page by page. */
+  get room(): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.#hasRoom) return Effect.void
+      const roomy = (this.#roomy ??= Latch.makeUnsafe(false))
+      roomy.closeUnsafe()
+      return roomy.await
+    })
+  }
+
+  /** Takes no more frames, and calls `written` when what is queued has been written. */
+  end(written: () => void): void {
+    this.#ended ??= written
+    this.#roomy?.openUnsafe()
+    if (!this.#writing) this.#ended()
+  }
+
+  /** Takes no more frames and forgets those that are queued. */
+  drop(): void {
+    this.#ended ??= () => {}
+    this.#frames = undefined
+    this.#bytes = 0
+    this.#roomy?.openUnsafe()
+  }
 }

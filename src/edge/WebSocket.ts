@@ -1,7 +1,6 @@
 import type { IncomingMessage, Server } from "node:http"
 import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import type * as Scope from "effect/Scope"
 import { type WebSocket, WebSocketServer } from "ws"
 import { FRAME_BYTES } from "../domain/protocol/limits.ts"
@@ -49,7 +48,6 @@ const originAllowed = (request: IncomingMessage, allowed: ReadonlyArray<string>)
 export const serveWebSockets = (options: WebSocketOptions): Effect.Effect<void, never, Edge | Scope.Scope> =>
   Effect.gen(function* () {
     const edge = yield* Edge
-    const fork = yield* FiberSet.makeRuntime<never, void, never>()
     const server = new WebSocketServer({
       noServer: true,
       maxPayload: FRAME_BYTES,
@@ -77,18 +75,7 @@ export const serveWebSockets = (options: WebSocketOptions): Effect.Effect<void, 
       if (!edge.accepting()) {
         return refuseUpgrade(socket, 503, "Service Unavailable", "unavailable", "This server is going away; try another.")
       }
-      server.handleUpgrade(request, socket, head, (ws) => {
-        const connection = edge.connect(makeTransport(ws, socket))
-        ws.on("message", (data: Buffer, isBinary: boolean) => {
-          if (isBinary) connection.close(CLOSE.binary)
-          else connection.receive(data.toString())
-        })
-        ws.on("pong", () => connection.pong())
-        // Protocol violations close the socket with their own code; what is said of them is in that code.
-        ws.on("error", () => setTimeout(() => ws.terminate(), CLOSE_WITHIN_MS).unref())
-        ws.once("close", () => connection.ended())
-        fork(connection.run)
-      })
+      server.handleUpgrade(request, socket, head, (ws) => serve(edge, ws, socket))
     }
     yield* Effect.acquireRelease(
       Effect.sync(() => options.server.on("upgrade", onUpgrade)),
@@ -96,23 +83,54 @@ export const serveWebSockets = (options: WebSocketOptions): Effect.Effect<void, 
     )
   })
 
+/** Joins a socket and a connection. Apart from the upgrade, so that the request is not kept as long as the connection. */
+const serve = (edge: Edge["Service"], ws: WebSocket, socket: Duplex): void => {
+  const connection = edge.connect(new SocketTransport(ws, socket))
+  ws.on("message", (data: Buffer, isBinary: boolean) => {
+    if (isBinary) connection.close(CLOSE.binary)
+    else connection.receive(data.toString())
+  })
+  ws.on("pong", () => connection.pong())
+  // Protocol violations close the socket with their own code; what is said of them is in that code.
+  ws.on("error", () => setTimeout(() => ws.terminate(), CLOSE_WITHIN_MS).unref())
+  ws.once("close", () => connection.ended())
+}
+
 /**
  * A connection's socket. Frames are written to the socket itself, already encoded: `ws` writes only its control frames
  * there, and both write whole frames.
  */
-const makeTransport = (ws: WebSocket, socket: Duplex): Transport => ({
-  write: (frames) => Effect.callback<void>((resume) => writeAll(socket, frames, () => resume(Effect.void))),
-  ping: () => {
-    if (ws.readyState === ws.OPEN) ws.ping()
-  },
-  close: ({ code, reason }) => {
-    if (ws.readyState === ws.CLOSED) return
-    ws.close(code, reason)
-    setTimeout(() => ws.terminate(), CLOSE_WITHIN_MS).unref()
-  },
-  pause: () => ws.pause(),
-  resume: () => ws.resume()
-})
+class SocketTransport implements Transport {
+  readonly #ws: WebSocket
+  readonly #socket: Duplex
+
+  constructor(ws: WebSocket, socket: Duplex) {
+    this.#ws = ws
+    this.#socket = socket
+  }
+
+  write(frames: ReadonlyArray<Frame>, done: () => void): void {
+    writeAll(this.#socket, frames, done)
+  }
+
+  ping(): void {
+    if (this.#ws.readyState === this.#ws.OPEN) this.#ws.ping()
+  }
+
+  close({ code, reason }: { readonly code: number; readonly reason: string }): void {
+    if (this.#ws.readyState === this.#ws.CLOSED) return
+    this.#ws.close(code, reason)
+    setTimeout(() => this.#ws.terminate(), CLOSE_WITHIN_MS).unref()
+  }
+
+  pause(): void {
+    this.#ws.pause()
+  }
+
+  resume(): void {
+    this.#ws.resume()
+  }
+}
 
 const writeAll = (socket: Duplex, frames: ReadonlyArray<Frame>, done: () => void): void => {
   if (socket.destroyed || !socket.writable) return done()
