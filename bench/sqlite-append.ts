@@ -41,13 +41,27 @@ class Writer {
       const run = runs.get(partition) ?? []
       runs.set(partition, run)
       const by = `user${Math.floor(Math.random() * 20)}`
-      const common = { conv: state.conv, seq: state.seq + 1, by, at: Date.now(), cid: randomUUID(), digest: "0123456789abcdef".repeat(2) }
+      const common = {
+        conv: state.conv,
+        seq: state.seq + 1,
+        by,
+        at: Date.now(),
+        cid: randomUUID(),
+        digest: "0123456789abcdef".repeat(2)
+      }
       const event: NewEvent =
         state.seq === 0
           ? { ...common, type: "created", data: { kind: "group", members: ["user0", "user1"] } }
           : { ...common, type: "message", data: { kind: "text", body: "How about the usual place at eight?" } }
       const position = this.#heads.get(partition)!.position + run.length + 1
-      run.push({ ...event, v: EVENT_VERSION, partition, position, prev: state.position, origin: { node: "n1", session: randomUUID() } })
+      run.push({
+        ...event,
+        v: EVENT_VERSION,
+        partition,
+        position,
+        prev: state.position,
+        origin: { node: "n1", session: randomUUID() }
+      })
       const next = evolve(state, event, position)
       this.#states[n] = next
       changed.set(n, next)
@@ -74,7 +88,8 @@ class Writer {
 
 const percentiles = (samples: Array<number>): string => {
   samples.sort((a, b) => a - b)
-  const at = (p: number): string => (samples[Math.min(samples.length - 1, Math.floor(samples.length * p))] ?? 0).toFixed(2)
+  const at = (p: number): string =>
+    (samples[Math.min(samples.length - 1, Math.floor(samples.length * p))] ?? 0).toFixed(2)
   return `p50 ${at(0.5)}  p99 ${at(0.99)}  p99.9 ${at(0.999)}  max ${at(1)} ms`
 }
 
@@ -94,7 +109,12 @@ const fsyncs = (): Array<number> => {
 
 const run = Effect.fnUntraced(function* (name: string, size: number, prepare: boolean) {
   const log = yield* EventLog
-  const writer = new Writer(yield* log.claim(Array.from({ length: PARTITIONS }, (_, p) => p), "bench"))
+  const writer = new Writer(
+    yield* log.claim(
+      Array.from({ length: PARTITIONS }, (_, p) => p),
+      "bench"
+    )
+  )
   const samples: Array<number> = []
   const prepares: Array<number> = []
   const heads: Array<number> = []
@@ -135,7 +155,9 @@ const run = Effect.fnUntraced(function* (name: string, size: number, prepare: bo
   }
   yield* Fiber.interrupt(reading)
   const { system, user } = process.cpuUsage(cpu)
-  console.log(`${name}: ${Math.round(events / (spent / 1000)).toLocaleString("en")} events/s, ${((user + system) / events).toFixed(1)} us CPU an event`)
+  console.log(
+    `${name}: ${Math.round(events / (spent / 1000)).toLocaleString("en")} events/s, ${((user + system) / events).toFixed(1)} us CPU an event`
+  )
   console.log(`  append  ${percentiles(samples)}`)
   if (prepare) console.log(`  prepare ${percentiles(prepares)}`)
   console.log(`  heads   ${percentiles(heads)}`)
@@ -151,8 +173,11 @@ const program = Effect.gen(function* () {
 })
 
 try {
-  await Effect.runPromise(Effect.provide(program, Layer.fresh(layerSqlite({ file: path.join(folder, "log.sqlite"), partitions: PARTITIONS }))))
-  for (const file of fs.readdirSync(folder)) console.log(`${file}: ${(fs.statSync(path.join(folder, file)).size / 2 ** 20).toFixed(1)} MiB`)
+  await Effect.runPromise(
+    Effect.provide(program, Layer.fresh(layerSqlite({ file: path.join(folder, "log.sqlite"), partitions: PARTITIONS })))
+  )
+  for (const file of fs.readdirSync(folder))
+    console.log(`${file}: ${(fs.statSync(path.join(folder, file)).size / 2 ** 20).toFixed(1)} MiB`)
 } finally {
   fs.rmSync(folder, { recursive: true })
 }

@@ -19,7 +19,17 @@ import {
   type PrepareRequest,
   type Slice
 } from "./EventLog.ts"
-import { decodeEvent, encodeEvent, glance, type Growth, growthOf, MAX_COUNTERS, MAX_ROWS, outboxEntry, targetOf } from "./EventLogRecords.ts"
+import {
+  decodeEvent,
+  encodeEvent,
+  glance,
+  type Growth,
+  growthOf,
+  MAX_COUNTERS,
+  MAX_ROWS,
+  outboxEntry,
+  targetOf
+} from "./EventLogRecords.ts"
 
 interface Partition {
   position: number
@@ -56,7 +66,12 @@ export class MemoryLog {
 
   constructor(partitions: number) {
     this.partitions = partitions
-    this.#partitions = Array.from({ length: partitions }, () => ({ position: 0, epoch: 0, counters: new Map(), records: [] }))
+    this.#partitions = Array.from({ length: partitions }, () => ({
+      position: 0,
+      epoch: 0,
+      counters: new Map(),
+      records: []
+    }))
   }
 
   heads(): ReadonlyArray<number> {
@@ -112,7 +127,9 @@ export class MemoryLog {
         const { by, type } = glance(this.#record(conv, position))
         return type === "message" ? by : undefined
       }),
-      opened: request.openers.map((user) => (this.#openings.get(user) ?? []).filter((at) => at >= request.openedSince).length)
+      opened: request.openers.map(
+        (user) => (this.#openings.get(user) ?? []).filter((at) => at >= request.openedSince).length
+      )
     }
   }
 
@@ -131,7 +148,10 @@ export class MemoryLog {
   amendments(conv: ConversationId, targets: ReadonlyArray<number>) {
     const known = this.#conversations.get(conv)?.amendments
     const positions = [...new Set(targets)].flatMap((target) => known?.get(target) ?? [])
-    return this.#timeline(conv, positions.sort((a, b) => a - b))
+    return this.#timeline(
+      conv,
+      positions.sort((a, b) => a - b)
+    )
   }
 
   conversation(conv: ConversationId): Conversation | undefined {
@@ -178,7 +198,9 @@ export class MemoryLog {
 
   #timeline(conv: ConversationId, positions: ReadonlyArray<number>) {
     const partition = partitionOf(conv, this.partitions)
-    return positions.map((position) => decodeEvent(partition, position, this.#record(conv, position))).filter(isTimeline)
+    return positions
+      .map((position) => decodeEvent(partition, position, this.#record(conv, position)))
+      .filter(isTimeline)
   }
 
   #check({ before, conv, events }: Growth): void {
@@ -192,7 +214,8 @@ export class MemoryLog {
       const key = cidKey(by, cid)
       const position = kept?.cids.get(key)
       const prior = position === undefined ? own.get(key) : glance(this.#record(conv, position)).seq
-      if (prior !== undefined) throw new AlreadyInLog({ detail: `${by} has used the cid ${cid} in ${conv} before, for ${prior}.` })
+      if (prior !== undefined)
+        throw new AlreadyInLog({ detail: `${by} has used the cid ${cid} in ${conv} before, for ${prior}.` })
       own.set(key, seq)
     }
   }
@@ -219,9 +242,9 @@ export class MemoryLog {
     const known = this.#conversations.get(growth.conv)
     const kept: Kept = {
       positions: known?.positions ?? [],
-      cids: known?.cids ?? new Map(),
-      amendments: known?.amendments ?? new Map(),
-      members: known?.members ?? new Map(),
+      cids: known?.cids ?? new Map<string, number>(),
+      amendments: known?.amendments ?? new Map<number, Array<number>>(),
+      members: known?.members ?? new Map<UserId, MemberRow>(),
       head
     }
     this.#conversations.set(growth.conv, kept)

@@ -12,20 +12,19 @@ export const MAX_ROWS = 10_000
 export const MAX_COUNTERS = 256
 
 /** A list instead of an object: the names would be a quarter of what is written. The order is part of the file format. */
-type Record =
-  | [
-      v: number,
-      type: string,
-      conv: ConversationId,
-      seq: Seq,
-      prev: number,
-      by: string,
-      at: number,
-      cid: string,
-      digest: string,
-      data: unknown,
-      origin?: StoredEvent["origin"]
-    ]
+type Record = [
+  v: number,
+  type: string,
+  conv: ConversationId,
+  seq: Seq,
+  prev: number,
+  by: string,
+  at: number,
+  cid: string,
+  digest: string,
+  data: unknown,
+  origin?: StoredEvent["origin"]
+]
 
 /** An event as text, without its partition and position, by which it is found. */
 export const encodeEvent = (event: StoredEvent): string => {
@@ -83,14 +82,17 @@ export const growthOf = (batch: AppendBatch, partitions: number): ReadonlyMap<Co
   let events = 0
   for (const run of batch.runs) {
     if (seen.has(run.partition)) throw new MalformedBatch(`Partition ${run.partition} has two runs.`)
-    if (!(run.partition >= 0 && run.partition < partitions)) throw new MalformedBatch(`There is no partition ${run.partition}.`)
+    if (!(run.partition >= 0 && run.partition < partitions))
+      throw new MalformedBatch(`There is no partition ${run.partition}.`)
     seen.add(run.partition)
     events += run.events.length
     let position = run.position
     for (const event of run.events) {
       position++
       if (event.position !== position || event.partition !== run.partition) {
-        throw new MalformedBatch(`Event ${position} of partition ${run.partition} says ${event.position} of ${event.partition}.`)
+        throw new MalformedBatch(
+          `Event ${position} of partition ${run.partition} says ${event.position} of ${event.partition}.`
+        )
       }
       if (event.type !== "marked") grow(grown, event, partitions)
       else if (event.seq !== 0) throw new MalformedBatch(`A mark in ${event.conv} has seq ${event.seq}.`)
@@ -127,8 +129,11 @@ const checkHeads = (batch: AppendBatch, grown: ReadonlyMap<ConversationId, Growt
     heads++
     const last = growth.events[growth.events.length - 1]!
     if (last.seq !== seq || last.position !== position || last.at !== at) {
-      throw new MalformedBatch(`The head of ${conv} is given as ${seq} at ${position}, and its last event is ${last.seq} at ${last.position}.`)
+      throw new MalformedBatch(
+        `The head of ${conv} is given as ${seq} at ${position}, and its last event is ${last.seq} at ${last.position}.`
+      )
     }
   }
-  if (heads !== grown.size) throw new MalformedBatch(`${grown.size} conversations grew, and the heads of ${heads} were given.`)
+  if (heads !== grown.size)
+    throw new MalformedBatch(`${grown.size} conversations grew, and the heads of ${heads} were given.`)
 }

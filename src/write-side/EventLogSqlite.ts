@@ -76,15 +76,17 @@ const make = (
     heads: ask("heads", reader.call("heads")),
     read: (of, after, limit) => ask("read", reader.call("read", of, after, limit), (rows) => events(of, rows)),
     timeline: (conv, { after = 0, before = Number.MAX_SAFE_INTEGER, limit, take }) =>
-      ask(
-        "timeline",
-        reader.call("timeline", conv, partition(conv), after, before, limit, take === "newest"),
-        (rows) => timeline(partition(conv), rows)
+      ask("timeline", reader.call("timeline", conv, partition(conv), after, before, limit, take === "newest"), (rows) =>
+        timeline(partition(conv), rows)
       ),
     amendments: (conv, targets) =>
-      ask("amendments", reader.call("amendments", conv, partition(conv), targets), (rows) => timeline(partition(conv), rows)),
-    conversation: (conv) => ask("conversation", reader.call("conversation", conv), (found) => found && conversation(conv, found)),
-    memberships: (user, after, limit) => ask("memberships", reader.call("memberships", user, after, limit), memberships),
+      ask("amendments", reader.call("amendments", conv, partition(conv), targets), (rows) =>
+        timeline(partition(conv), rows)
+      ),
+    conversation: (conv) =>
+      ask("conversation", reader.call("conversation", conv), (found) => found && conversation(conv, found)),
+    memberships: (user, after, limit) =>
+      ask("memberships", reader.call("memberships", user, after, limit), memberships),
     claim: (claimed, owner) => ask("claim", writer.call("claim", claimed, owner), (heads) => heads.map(partitionHead)),
     prepare: (request) =>
       ask(
@@ -98,7 +100,9 @@ const make = (
         }),
         (answers) => ({
           ...answers,
-          conversations: answers.conversations.map((found, i) => found && conversation(request.conversations[i]!, found))
+          conversations: answers.conversations.map(
+            (found, i) => found && conversation(request.conversations[i]!, found)
+          )
         })
       ),
     append: Effect.fnUntraced(function* (batch) {
@@ -112,15 +116,21 @@ const make = (
       written = 0
       yield* checkpoint
     }),
-    outbox: ({ limit, partition, until }) => ask("outbox", writer.call("outbox", until, limit, partition), outboxEntries),
-    relayed: (entries) => (entries.length === 0 ? Effect.void : ask("relayed", writer.call("relayed", outboxKeys(entries))))
+    outbox: ({ limit, partition, until }) =>
+      ask("outbox", writer.call("outbox", until, limit, partition), outboxEntries),
+    relayed: (entries) =>
+      entries.length === 0 ? Effect.void : ask("relayed", writer.call("relayed", outboxKeys(entries)))
   }
 }
 
 /** Makes a call, and builds the answer from what came over. A record that this version cannot read is a failure like any other. */
 const ask: {
   <A>(operation: string, call: Effect.Effect<A, WorkerError>): Effect.Effect<A, LogUnavailable>
-  <A, B>(operation: string, call: Effect.Effect<A, WorkerError>, build: (answer: A) => B): Effect.Effect<B, LogUnavailable>
+  <A, B>(
+    operation: string,
+    call: Effect.Effect<A, WorkerError>,
+    build: (answer: A) => B
+  ): Effect.Effect<B, LogUnavailable>
 } = <A, B>(operation: string, call: Effect.Effect<A, WorkerError>, build?: (answer: A) => B) =>
   Effect.matchEffect(call, {
     onFailure: (error) => new LogUnavailable({ operation, reason: error.reason, cause: error }),
@@ -153,14 +163,34 @@ const flatten = (batch: AppendBatch, partitions: number): FlatBatch => {
   for (const { at, conv, position, seq, title } of batch.conversations) {
     const growth = grown.get(conv)
     if (growth === undefined) continue
-    conversations.push(conv, title ?? null, seq, at, position, growth.before.seq, growth.before.position, growth.events.length)
-    for (const event of growth.events) additions.push(event.partition, event.position, event.by, event.cid, targetOf(event))
+    conversations.push(
+      conv,
+      title ?? null,
+      seq,
+      at,
+      position,
+      growth.before.seq,
+      growth.before.position,
+      growth.events.length
+    )
+    for (const event of growth.events)
+      additions.push(event.partition, event.position, event.by, event.cid, targetOf(event))
   }
   const members: Array<string | number> = []
   for (const { admin, conv, delivered, left, seen, since, user } of batch.members) {
     members.push(conv, user, admin ? 1 : 0, since, delivered, seen, left)
   }
-  return { at: batch.at, runs, counters, events: records, conversations, additions, members, openings, relayed: outboxKeys(batch.relayed) }
+  return {
+    at: batch.at,
+    runs,
+    counters,
+    events: records,
+    conversations,
+    additions,
+    members,
+    openings,
+    relayed: outboxKeys(batch.relayed)
+  }
 }
 
 /** An estimate: small events share pages, everything else touches one of its own. */
@@ -173,7 +203,8 @@ const events = (partition: number, rows: FlatEvents): ReadonlyArray<StoredEvent>
   return found
 }
 
-const timeline = (partition: number, rows: FlatEvents): ReadonlyArray<TimelineEvent> => events(partition, rows).filter(isTimeline)
+const timeline = (partition: number, rows: FlatEvents): ReadonlyArray<TimelineEvent> =>
+  events(partition, rows).filter(isTimeline)
 
 const conversation = (conv: ConversationId, [title, seq, at, position, ...rest]: FlatConversation): Conversation => {
   const members = HashMap.mutate(HashMap.empty<string, Member>(), (map) => {

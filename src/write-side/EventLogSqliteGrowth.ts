@@ -99,7 +99,11 @@ export class Conversations {
       const prior = key === 0 ? undefined : this.#prior(row, partition, by, cid, key)
       if (prior !== undefined) throw new NotNew(`${by} has used the cid ${cid} in ${conv} before, for ${prior.seq}.`)
       if (target > 0) {
-        this.#sql("INSERT INTO amendments (conversation, target, position) VALUES (?, ?, ?)").run(row.id, target, position)
+        this.#sql("INSERT INTO amendments (conversation, target, position) VALUES (?, ?, ?)").run(
+          row.id,
+          target,
+          position
+        )
       }
       row.seq++
       row.tail.keys.push(key)

@@ -30,7 +30,9 @@ export class LogIndex {
   constructor(db: DatabaseSync) {
     const sql = statements(db)
     this.#conversation = sql("SELECT id, title, seq, at, position, tail FROM conversations WHERE conv = ?")
-    this.#slices = sql("SELECT slice, positions FROM slices WHERE conversation = ? AND slice BETWEEN ? AND ? ORDER BY slice")
+    this.#slices = sql(
+      "SELECT slice, positions FROM slices WHERE conversation = ? AND slice BETWEEN ? AND ? ORDER BY slice"
+    )
     this.#cid = sql("SELECT position FROM cids WHERE conversation = ? AND key = ?")
     this.#event = sql("SELECT record FROM events WHERE id = ?")
     this.#members = sql("SELECT user, admin, since, delivered, seen FROM members WHERE conversation = ? AND left = 0")
@@ -55,7 +57,11 @@ export class LogIndex {
     const positions: Array<number> = []
     const sliced = row.seq - row.tail.positions.length
     if (first <= sliced) {
-      const rows = this.#slices.all(row.id, Math.floor((first - 1) / SLICE), Math.floor((Math.min(last, sliced) - 1) / SLICE))
+      const rows = this.#slices.all(
+        row.id,
+        Math.floor((first - 1) / SLICE),
+        Math.floor((Math.min(last, sliced) - 1) / SLICE)
+      )
       for (const [slice, bytes] of rows as unknown as Array<[number, Uint8Array]>) {
         const blob = bufferOf(bytes)
         const start = slice * SLICE
@@ -64,7 +70,8 @@ export class LogIndex {
         }
       }
     }
-    for (let seq = Math.max(first, sliced + 1); seq <= last; seq++) positions.push(row.tail.positions[seq - sliced - 1]!)
+    for (let seq = Math.max(first, sliced + 1); seq <= last; seq++)
+      positions.push(row.tail.positions[seq - sliced - 1]!)
     if (positions.length !== last - first + 1) throw missing(`a slice of ${row.conv}`)
     return positions
   }
@@ -87,7 +94,8 @@ export class LogIndex {
   }
 }
 
-const missing = (what: string): Error => new SqliteUnusable("corrupt", `the file is damaged: ${what} is missing; restore a backup`)
+const missing = (what: string): Error =>
+  new SqliteUnusable("corrupt", `the file is damaged: ${what} is missing; restore a backup`)
 
 const bufferOf = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 

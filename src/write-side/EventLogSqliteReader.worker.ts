@@ -28,7 +28,9 @@ class Reader {
   }
 
   heads(): Array<number> {
-    return (this.#sql("SELECT position FROM partition_heads ORDER BY partition").all() as unknown as Array<Array<number>>).flat()
+    return (
+      this.#sql("SELECT position FROM partition_heads ORDER BY partition").all() as unknown as Array<Array<number>>
+    ).flat()
   }
 
   read(partition: number, after: number, limit: number): FlatEvents {
@@ -60,8 +62,13 @@ class Reader {
       const row = this.#index.conversation(conv)
       if (row === undefined) return []
       const find = this.#sql("SELECT position FROM amendments WHERE conversation = ? AND target = ?")
-      const positions = [...new Set(targets)].flatMap((target) => (find.all(row.id, target) as unknown as Array<Array<number>>).flat())
-      return this.#events(partition, positions.sort((a, b) => a - b))
+      const positions = [...new Set(targets)].flatMap((target) =>
+        (find.all(row.id, target) as unknown as Array<Array<number>>).flat()
+      )
+      return this.#events(
+        partition,
+        positions.sort((a, b) => a - b)
+      )
     })
   }
 
@@ -121,7 +128,8 @@ const methodsOf = (reader: Reader, id: string) => ({
   read: (partition: number, after: number, limit: number) => reader.read(partition, after, limit),
   timeline: (conv: string, partition: number, after: number, before: number, limit: number, newest: boolean) =>
     reader.timeline(conv, partition, after, before, limit, newest),
-  amendments: (conv: string, partition: number, targets: ReadonlyArray<number>) => reader.amendments(conv, partition, targets),
+  amendments: (conv: string, partition: number, targets: ReadonlyArray<number>) =>
+    reader.amendments(conv, partition, targets),
   conversation: (conv: string) => reader.conversation(conv),
   memberships: (user: string, after: string, limit: number) => reader.memberships(user, after, limit),
   checkpoint: () => reader.checkpoint()

@@ -34,7 +34,12 @@ export type Refusal =
   | { readonly _tag: "AlreadyInLog"; readonly detail: string }
 
 /** partition, position, epoch, then edge and counter in turn, least recently moved first. */
-export type FlatHead = readonly [partition: number, position: number, epoch: number, ...counters: Array<number | string>]
+export type FlatHead = readonly [
+  partition: number,
+  position: number,
+  epoch: number,
+  ...counters: Array<number | string>
+]
 /** title, seq, at, position, then user, admin, since, delivered, seen in turn. */
 export type FlatConversation = readonly [
   title: string | null,
@@ -94,7 +99,9 @@ class Writer {
           "UPDATE partition_heads SET epoch = epoch + 1, owner = ? WHERE partition = ? RETURNING position, epoch"
         ).get(owner, partition) as unknown as [number, number] | undefined
         if (head === undefined) throw new Error(`There is no partition ${partition}.`)
-        const counters = this.#sql("SELECT edge, counter FROM counters WHERE partition = ? ORDER BY moved").all(partition)
+        const counters = this.#sql("SELECT edge, counter FROM counters WHERE partition = ? ORDER BY moved").all(
+          partition
+        )
         return [partition, ...head, ...(counters as unknown as Array<[string, number]>).flat()]
       })
     )
@@ -156,7 +163,9 @@ class Writer {
     const most = Math.min(limit, MAX_ROWS)
     const rows =
       partition === undefined
-        ? this.#sql("SELECT partition, first, last, at FROM outbox WHERE at <= ? ORDER BY at, partition, first LIMIT ?").all(until, most)
+        ? this.#sql(
+            "SELECT partition, first, last, at FROM outbox WHERE at <= ? ORDER BY at, partition, first LIMIT ?"
+          ).all(until, most)
         : this.#sql(
             "SELECT partition, first, last, at FROM outbox WHERE at <= ? AND partition = ? ORDER BY at, partition, first LIMIT ?"
           ).all(until, partition, most)
@@ -195,7 +204,11 @@ class Writer {
     const moved = "(SELECT commits FROM partition_heads WHERE partition = ?2)"
     const update = this.#sql(`UPDATE counters SET counter = ?1, moved = ${moved} WHERE partition = ?2 AND edge = ?3`)
     if (update.run(counter, partition, edge).changes > 0) return
-    this.#sql(`INSERT INTO counters (partition, edge, counter, moved) VALUES (?2, ?3, ?1, ${moved})`).run(counter, partition, edge)
+    this.#sql(`INSERT INTO counters (partition, edge, counter, moved) VALUES (?2, ?3, ?1, ${moved})`).run(
+      counter,
+      partition,
+      edge
+    )
     this.#sql(
       `DELETE FROM counters WHERE partition = ?1 AND edge IN
         (SELECT edge FROM counters WHERE partition = ?1 ORDER BY moved DESC LIMIT -1 OFFSET ${MAX_COUNTERS})`
@@ -207,18 +220,15 @@ class Writer {
     const ids = new Map<string, number>()
     let from = 0
     for (let i = 0; i < conversations.length; i += 8) {
-      const [conv, title, seq, at, position, beforeSeq, beforePosition, count] = conversations.slice(i, i + 8) as unknown as [
-        string,
-        string | null,
-        number,
-        number,
-        number,
-        number,
-        number,
-        number
-      ]
+      const [conv, title, seq, at, position, beforeSeq, beforePosition, count] = conversations.slice(
+        i,
+        i + 8
+      ) as unknown as [string, string | null, number, number, number, number, number, number]
       const to = from + 5 * count
-      ids.set(conv, this.#conversations.grow({ conv, title, seq, at, position, beforeSeq, beforePosition }, additions, from, to))
+      ids.set(
+        conv,
+        this.#conversations.grow({ conv, title, seq, at, position, beforeSeq, beforePosition }, additions, from, to)
+      )
       from = to
     }
     return ids

@@ -7,6 +7,10 @@ eventLogContract(
   "EventLog in memory",
   Effect.sync(() => {
     const log = makeMemoryLog(16)
-    return { open: Effect.map(Layer.build(layerMemory(log)), (context) => EventLog.pipe(Effect.provide(context))).pipe(Effect.flatten) }
+    return {
+      open: Effect.map(Layer.build(layerMemory(log)), (context) => EventLog.pipe(Effect.provide(context))).pipe(
+        Effect.flatten
+      )
+    }
   })
 )

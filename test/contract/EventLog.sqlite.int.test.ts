@@ -8,8 +8,9 @@ import { eventLogContract } from "./EventLog.contract.ts"
 eventLogContract(
   "EventLog in SQLite",
   Effect.map(temporaryFolder, (folder) => ({
-    open: Effect.flatMap(Layer.build(Layer.fresh(layerSqlite({ file: path.join(folder, "log.sqlite"), partitions: 16 }))), (context) =>
-      Effect.provide(EventLog, context)
+    open: Effect.flatMap(
+      Layer.build(Layer.fresh(layerSqlite({ file: path.join(folder, "log.sqlite"), partitions: 16 }))),
+      (context) => Effect.provide(EventLog, context)
     )
   }))
 )

@@ -11,7 +11,9 @@ describe("WorkerClient", () => {
   it.live("answers calls in their order", () =>
     Effect.gen(function* () {
       const worker = yield* echo()
-      const answers = yield* Effect.forEach([1, 2, 3, 4], (n) => worker.call("echo", { n }), { concurrency: "unbounded" })
+      const answers = yield* Effect.forEach([1, 2, 3, 4], (n) => worker.call("echo", { n }), {
+        concurrency: "unbounded"
+      })
       assert.deepStrictEqual(answers, [{ n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }])
       assert.strictEqual(yield* worker.call("later", "x"), "x")
     })
@@ -21,7 +23,13 @@ describe("WorkerClient", () => {
     Effect.gen(function* () {
       const worker = yield* echo()
       const error = yield* Effect.flip(worker.call("fail", "E_NONE"))
-      assert.deepInclude(error, { worker: "echo", method: "fail", error: "TypeError", code: "E_NONE", reason: "no such thing" })
+      assert.deepInclude(error, {
+        worker: "echo",
+        method: "fail",
+        error: "TypeError",
+        code: "E_NONE",
+        reason: "no such thing"
+      })
       assert.strictEqual(yield* worker.call("echo", 1), 1)
     })
   )

@@ -19,7 +19,9 @@ const program = Effect.gen(function* () {
   for (let n = 0; ; n++) {
     const wishes = Array.from({ length: 1 + (n % 40) }, (_, i) => {
       const conv = dmConversation("ann", `u${(n * 7 + i) % 50}`)
-      return i % 5 === 4 ? mark(conv, "ann", 1) : say(conv, "ann", `${run}-${n}-${i}`, "x".repeat((n * 31 + i * 97) % 2000))
+      return i % 5 === 4
+        ? mark(conv, "ann", 1)
+        : say(conv, "ann", `${run}-${n}-${i}`, "x".repeat((n * 31 + i * 97) % 2000))
     })
     const relayed = n % 3 === 0 ? yield* log.outbox({ until: Date.now(), limit: 50 }) : []
     const events = yield* committer.commit(wishes, { relayed })

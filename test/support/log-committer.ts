@@ -25,7 +25,12 @@ export const say = (conv: ConversationId, by: UserId, cid: string, body: string,
   intent: { type: "send", kind: "text", body, ...(replyTo === undefined ? {} : { replyTo }) }
 })
 
-export const mark = (conv: ConversationId, by: UserId, seen: Seq): Wish => ({ conv, by, cid: "", intent: { type: "mark", seen } })
+export const mark = (conv: ConversationId, by: UserId, seen: Seq): Wish => ({
+  conv,
+  by,
+  cid: "",
+  intent: { type: "mark", seen }
+})
 
 /** A committer reduced to its talk with the log: decides wishes by the real rules, and appends what comes of them. */
 export class LogCommitter {
@@ -62,7 +67,12 @@ export class LogCommitter {
         commands.push({ ...wish, origin: { node: "node", session: "session" } })
       }
       const batch = new Batch(
-        [...byPartition].map(([partition, commands]) => ({ partition, edge: this.edge, counter: ++this.#counter, commands })),
+        [...byPartition].map(([partition, commands]) => ({
+          partition,
+          edge: this.edge,
+          counter: ++this.#counter,
+          commands
+        })),
         () => undefined
       )
       const request = batch.request(now)
@@ -101,13 +111,14 @@ export const plain = (state: Conversation | undefined) =>
     members: [...HashMap.values(state.members)].sort((a: Member, b: Member) => (a.user < b.user ? -1 : 1))
   }
 
-export const onlyTimeline = (events: ReadonlyArray<StoredEvent>): ReadonlyArray<TimelineEvent> => events.filter(isTimeline)
+export const onlyTimeline = (events: ReadonlyArray<StoredEvent>): ReadonlyArray<TimelineEvent> =>
+  events.filter(isTimeline)
 
 /** Everything that the log holds, partition by partition. */
 export const everything = Effect.fnUntraced(function* (log: Log) {
   const events: Array<StoredEvent> = []
   for (let partition = 0; partition < log.partitions; partition++) {
-    for (let after = 0; ; ) {
+    for (let after = 0; ;) {
       const page = yield* log.read(partition, after, 1_000)
       if (page.length === 0) break
       events.push(...page)

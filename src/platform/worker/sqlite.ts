@@ -163,7 +163,10 @@ const checkHeader = ({ file, readOnly }: SqliteOptions): void => {
   }
   if (header.length === 0) return
   if (header.length < 100 || header.toString("latin1", 0, 16) !== MAGIC) {
-    throw new SqliteUnusable("not-sqlite", `${file} is not an SQLite database. It was left as it is; move it away to start anew.`)
+    throw new SqliteUnusable(
+      "not-sqlite",
+      `${file} is not an SQLite database. It was left as it is; move it away to start anew.`
+    )
   }
 }
 
@@ -191,7 +194,10 @@ const inspect = (options: SqliteOptions): void => {
     const applicationId = pragma(db, "application_id")
     const version = pragma(db, "user_version")
     if (applicationId !== options.applicationId) {
-      throw new SqliteUnusable("foreign", `${file} is an SQLite database, but not one of this kind. It was left as it is; name another file.`)
+      throw new SqliteUnusable(
+        "foreign",
+        `${file} is an SQLite database, but not one of this kind. It was left as it is; name another file.`
+      )
     }
     if (version !== options.version) {
       const code = version > options.version ? "newer" : "older"
@@ -207,11 +213,17 @@ const inspect = (options: SqliteOptions): void => {
     const found = db.prepare("PRAGMA quick_check(1)").get()
     const verdict = found === undefined ? "ok" : Object.values(found)[0]
     if (verdict !== "ok") {
-      throw new SqliteUnusable("corrupt", `${file} is damaged (${String(verdict).replaceAll("\n", " ")}). It was left as it is; restore a backup.`)
+      throw new SqliteUnusable(
+        "corrupt",
+        `${file} is damaged (${String(verdict).replaceAll("\n", " ")}). It was left as it is; restore a backup.`
+      )
     }
   } catch (cause) {
     if (!(cause instanceof SqliteUnusable) && meaning(cause)?.code === "corrupt") {
-      throw new SqliteUnusable("corrupt", `${file} is damaged (${(cause as Error).message}). It was left as it is; restore a backup.`)
+      throw new SqliteUnusable(
+        "corrupt",
+        `${file} is damaged (${(cause as Error).message}). It was left as it is; restore a backup.`
+      )
     }
     throw cause
   } finally {
