@@ -54,6 +54,8 @@ const make = (
   /** As the read models answered last; undefined when they have to be asked. */
   let known: Vector | undefined
   let lag = 0
+  /** Whether the last look found the read models ahead of the log. */
+  let ahead = false
 
   const asked = Effect.suspend(() =>
     known === undefined ? Effect.tap(readModels.checkpoints, (vector) => Effect.sync(() => void (known = vector))) : Effect.succeed(known)
@@ -87,15 +89,21 @@ const make = (
   })
 
   const catchUp = Effect.gen(function*() {
-    const heads = yield* log.heads
     known = undefined
+    // Asked before the heads, which can only grow meanwhile.
     const checkpoints = yield* asked
+    const heads = yield* log.heads
     if (!atLeast(heads, checkpoints)) {
-      // Only another log, or one put back from a backup, is behind what was applied from it.
-      yield* Effect.logError("The event log ends before what was applied from it; the read models are rebuilt from it.")
+      // Only a log put back from a backup ends before what was applied from it, or one look at a replica that lags: hence the second look.
+      if (!ahead) {
+        ahead = true
+        return checkpoints
+      }
+      yield* Effect.logError("The event log ends before what was applied from it; the read models are rebuilt.")
       yield* readModels.reset
       known = undefined
     }
+    ahead = false
     lag = distance(yield* asked, heads)
     return yield* fill(heads)
   })
