@@ -22,7 +22,7 @@ const config: KnipConfig = {
     // The name under which tsconfig.json sets up @effect/tsgo.
     "@effect/language-service"
   ],
-  ignoreBinaries: ["apt-get"]
+  ignoreBinaries: ["apt-get", "mount", "umount"]
 }
 
 export default config

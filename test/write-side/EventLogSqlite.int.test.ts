@@ -29,6 +29,50 @@ const someLog = Effect.fnUntraced(function* (file: string) {
   )
 })
 
+/** Positions and seqs without a hole. */
+const checkWhole = (
+  events: ReadonlyArray<{
+    readonly partition: number
+    readonly position: number
+    readonly conv: string
+    readonly seq: number
+  }>,
+  heads: ReadonlyArray<number>
+) => {
+  const positions = new Array<number>(heads.length).fill(0)
+  const seqs = new Map<string, number>()
+  for (const { conv, partition, position, seq } of events) {
+    assert.strictEqual(position, ++positions[partition]!)
+    if (seq === 0) continue
+    assert.strictEqual(seq, (seqs.get(conv) ?? 0) + 1)
+    seqs.set(conv, seq)
+  }
+  assert.deepStrictEqual(heads, positions)
+}
+
+const appendUntilKilled = (file: string, run: string, ms: number): Promise<ReadonlyArray<string>> =>
+  new Promise((resolve, reject) => {
+    const child = spawn(
+      process.execPath,
+      [path.resolve(import.meta.dirname, "../support/log-appender.ts"), file, run],
+      {
+        stdio: ["ignore", "pipe", "inherit"]
+      }
+    )
+    const lines: Array<string> = []
+    createInterface({ input: child.stdout })
+      .on("line", (line) => {
+        if (line === "ready") setTimeout(() => child.kill("SIGKILL"), ms)
+        // A line that the kill cut short is not an ack.
+        else if (/^\S+ \d+ r\d+-\d+-\d+$/.test(line)) lines.push(line)
+      })
+      .on("close", () => resolve(lines))
+    child.on("error", reject)
+    child.on("exit", (code, signal) => {
+      if (signal !== "SIGKILL") reject(new Error(`the appender ended with ${code}`))
+    })
+  })
+
 describe("EventLog in SQLite: opening", () => {
   it.live("finds everything again, under the same id", () =>
     Effect.gen(function* () {
@@ -111,6 +155,21 @@ describe("EventLog in SQLite: opening", () => {
     fs.closeSync(handle)
   })
   refused("refuses a file that was cut off", "corrupt", /is damaged/, (file) => fs.truncateSync(file, 4096 * 5))
+
+  it.live("leaves alone what a killed process left, when it refuses the file", () =>
+    Effect.gen(function* () {
+      const folder = yield* temporaryFolder
+      const file = path.join(folder, "log.sqlite")
+      yield* Effect.promise(() => appendUntilKilled(file, "r0", 200))
+      const look = () =>
+        ["log.sqlite", "log.sqlite-wal"].map((name) => hash("sha256", fs.readFileSync(path.join(folder, name))))
+      const before = look()
+      const error = yield* Effect.flip(Effect.scoped(open(file, 8)))
+      assert.strictEqual(error.code, "other-partitions")
+      assert.deepStrictEqual(look(), before)
+      yield* open(file)
+    })
+  )
 
   it.live("names a folder that is missing, or that is a file", () =>
     Effect.gen(function* () {
@@ -268,44 +327,4 @@ describe("EventLog in SQLite: kill -9", () => {
       }),
     60_000
   )
-
-  /** Positions and seqs without a hole, and an outbox entry for every event that may not have been relayed. */
-  const checkWhole = (
-    events: ReadonlyArray<{
-      readonly partition: number
-      readonly position: number
-      readonly conv: string
-      readonly seq: number
-    }>,
-    heads: ReadonlyArray<number>
-  ) => {
-    const positions = new Array<number>(heads.length).fill(0)
-    const seqs = new Map<string, number>()
-    for (const { conv, partition, position, seq } of events) {
-      assert.strictEqual(position, ++positions[partition]!)
-      if (seq === 0) continue
-      assert.strictEqual(seq, (seqs.get(conv) ?? 0) + 1)
-      seqs.set(conv, seq)
-    }
-    assert.deepStrictEqual(heads, positions)
-  }
-
-  const appendUntilKilled = (file: string, run: string, ms: number): Promise<ReadonlyArray<string>> =>
-    new Promise((resolve, reject) => {
-      const child = spawn(process.execPath, [path.resolve("test/support/log-appender.ts"), file, run], {
-        stdio: ["ignore", "pipe", "inherit"]
-      })
-      const lines: Array<string> = []
-      createInterface({ input: child.stdout })
-        .on("line", (line) => {
-          if (line === "ready") setTimeout(() => child.kill("SIGKILL"), ms)
-          // A line that the kill cut short is not an ack.
-          else if (/^\S+ \d+ r\d+-\d+-\d+$/.test(line)) lines.push(line)
-        })
-        .on("close", () => resolve(lines))
-      child.on("error", reject)
-      child.on("exit", (code, signal) => {
-        if (signal !== "SIGKILL") reject(new Error(`the appender ended with ${code}`))
-      })
-    })
 })
