@@ -27,7 +27,9 @@ export const App = (): JSX.Element => (
         </div>
       ))}
     </div>
-    <div class="only-read" aria-live="polite">{announcement.value}</div>
+    <div class="only-read" aria-live="polite">
+      {announcement.value}
+    </div>
   </>
 )
 

@@ -56,7 +56,9 @@ const Line = ({ now }: { readonly now: number }): JSX.Element | null => {
     }
     case "connecting":
       return connection.attempt > 1 ? (
-        <p class="banner warn">{online.value ? "Reconnecting…" : "You are offline. What you write is sent when you are back."}</p>
+        <p class="banner warn">
+          {online.value ? "Reconnecting…" : "You are offline. What you write is sent when you are back."}
+        </p>
       ) : (
         <p class="banner late">Connecting…</p>
       )
@@ -76,4 +78,5 @@ const Line = ({ now }: { readonly now: number }): JSX.Element | null => {
   }
 }
 
-const sentence = (text: string): string => (text === "" ? "Disconnected." : `${text.charAt(0).toUpperCase()}${text.slice(1)}.`)
+const sentence = (text: string): string =>
+  text === "" ? "Disconnected." : `${text.charAt(0).toUpperCase()}${text.slice(1)}.`

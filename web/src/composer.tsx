@@ -133,7 +133,12 @@ export const Composer = (props: {
           onKeyDown={key}
         />
         {most - text.length < TELL_LEFT && <span class="left">{most - text.length}</span>}
-        <button type="submit" class="send" aria-label={writing.kind === "edit" ? "Save" : "Send"} disabled={text.trim() === ""}>
+        <button
+          type="submit"
+          class="send"
+          aria-label={writing.kind === "edit" ? "Save" : "Send"}
+          disabled={text.trim() === ""}
+        >
           <Send />
         </button>
       </div>

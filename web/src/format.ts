@@ -113,5 +113,8 @@ export const hue = (name: string): number => {
 export const initials = (name: string): string => {
   const words = name.split(/[\s._@|+=~-]+/).filter((word) => word !== "")
   const letters = words.length > 1 ? [words[0], words[1]] : [words[0]]
-  return letters.map((word) => [...(word ?? "?")][0] ?? "?").join("").toUpperCase()
+  return letters
+    .map((word) => [...(word ?? "?")][0] ?? "?")
+    .join("")
+    .toUpperCase()
 }

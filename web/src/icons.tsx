@@ -3,7 +3,11 @@ import type { JSX } from "preact"
 
 const icon = (path: string, label?: string): (() => JSX.Element) => {
   const Icon = (): JSX.Element => (
-    <svg class="icon" viewBox="0 0 24 24" {...(label === undefined ? { "aria-hidden": "true" } : { role: "img", "aria-label": label })}>
+    <svg
+      class="icon"
+      viewBox="0 0 24 24"
+      {...(label === undefined ? { "aria-hidden": "true" } : { role: "img", "aria-label": label })}
+    >
       <path d={path} />
     </svg>
   )

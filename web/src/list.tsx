@@ -52,7 +52,13 @@ export const List = (): JSX.Element => {
         <button type="button" class="icon-button" aria-label="Log out" title="Log out" onClick={logOut}>
           <Leave />
         </button>
-        <button type="button" class="icon-button accent" aria-label="New chat" title="New chat" onClick={() => setNew(true)}>
+        <button
+          type="button"
+          class="icon-button accent"
+          aria-label="New chat"
+          title="New chat"
+          onClick={() => setNew(true)}
+        >
           <Plus />
         </button>
       </header>
@@ -90,7 +96,11 @@ const Nothing = ({ onNew }: { readonly onNew: () => void }): JSX.Element =>
     </div>
   )
 
-const Line = (props: { readonly conversation: Conversation; readonly isOpen: boolean; readonly tabStop: boolean }): JSX.Element => {
+const Line = (props: {
+  readonly conversation: Conversation
+  readonly isOpen: boolean
+  readonly tabStop: boolean
+}): JSX.Element => {
   const { conversation, isOpen, tabStop } = props
   const { conv, kind, last, unread } = conversation
   const user = me.value
@@ -116,7 +126,9 @@ const Line = (props: { readonly conversation: Conversation; readonly isOpen: boo
         <time class="line-time">{at === undefined ? "" : listTime(at)}</time>
         <span class="line-text">
           {conversation.typing.size > 0 ? (
-            <span class="typing-text">{kind === "dm" ? "typing…" : `${names([...conversation.typing.keys()], 1)} typing…`}</span>
+            <span class="typing-text">
+              {kind === "dm" ? "typing…" : `${names([...conversation.typing.keys()], 1)} typing…`}
+            </span>
           ) : pending?.frame.t === "send" ? (
             <>
               <span class="tick">
@@ -128,7 +140,10 @@ const Line = (props: { readonly conversation: Conversation; readonly isOpen: boo
             <span class="muted">No messages yet</span>
           ) : (
             <>
-              {last.by === user && last.deleted !== true && <MessageTick conversation={conversation} seq={last.seq} me={user} />}
+              {/* How far it got is known of conversations that were opened. */}
+              {last.by === user && last.deleted !== true && conversation.loaded && (
+                <MessageTick conversation={conversation} seq={last.seq} me={user} />
+              )}
               {kind === "group" && last.by !== user && <span class="line-by">{last.by}: </span>}
               <span dir="auto" class={last.deleted === true ? "deleted" : ""}>
                 {preview(last)}

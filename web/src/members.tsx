@@ -73,7 +73,11 @@ export const Members = (props: {
             <span>Title</span>
             <input value={title} maxLength={200} dir="auto" onInput={(event) => setTitle(event.currentTarget.value)} />
           </label>
-          <button type="submit" class="button" disabled={busy || title.trim() === "" || title.trim() === conversation.title}>
+          <button
+            type="submit"
+            class="button"
+            disabled={busy || title.trim() === "" || title.trim() === conversation.title}
+          >
             Rename
           </button>
         </form>
@@ -102,7 +106,9 @@ export const Members = (props: {
         <p class="problem" role="alert">
           {problem}
         </p>
-        <h3 id="members-title">Members{known === undefined ? "" : ` (${known.members.length}${known.next === undefined ? "" : "+"})`}</h3>
+        <h3 id="members-title">
+          Members{known === undefined ? "" : ` (${known.members.length}${known.next === undefined ? "" : "+"})`}
+        </h3>
         <ul class="members" aria-labelledby="members-title">
           {(known?.members ?? []).map(({ user, admin }) => (
             <li key={user}>
@@ -118,7 +124,9 @@ export const Members = (props: {
                   class={sure === user ? "button danger" : "icon-button"}
                   aria-label={sure === user ? `Really remove ${user}` : `Remove ${user}`}
                   disabled={busy}
-                  onClick={() => (sure === user ? void run(() => session.client.members({ conv, remove: [user] })) : setSure(user))}
+                  onClick={() =>
+                    sure === user ? void run(() => session.client.members({ conv, remove: [user] })) : setSure(user)
+                  }
                 >
                   {sure === user ? "Remove?" : <Close />}
                 </button>
@@ -131,7 +139,12 @@ export const Members = (props: {
             Show more
           </button>
         )}
-        <button type="button" class="button danger wide" disabled={busy} onClick={() => (sure === "leave" ? void leave() : setSure("leave"))}>
+        <button
+          type="button"
+          class="button danger wide"
+          disabled={busy}
+          onClick={() => (sure === "leave" ? void leave() : setSure("leave"))}
+        >
           {sure === "leave" ? "Really leave?" : "Leave group"}
         </button>
       </div>

@@ -92,7 +92,11 @@ export const start = async (login: Login): Promise<void> => {
     if (!current()) return
     status.value = now
     if (now.state !== "stopped" || now.why === "closed" || now.code === 4009) return
-    end(now.why === "login" ? "Please log in again: the server did not accept the token." : `You were logged out: ${now.reason}.`)
+    end(
+      now.why === "login"
+        ? "Please log in again: the server did not accept the token."
+        : `You were logged out: ${now.reason}.`
+    )
   })
   client.on("welcome", (welcome, resumed) => {
     tokens.accepted()
@@ -184,7 +188,12 @@ const failures = (command: Command): void => {
   if (command.state !== "failed") return
   const { t } = command.frame
   if (t !== "edit" && t !== "delete" && t !== "react") return
-  const what = t === "edit" ? "The message was not changed" : t === "delete" ? "The message was not deleted" : "No reaction was set"
+  const what =
+    t === "edit"
+      ? "The message was not changed"
+      : t === "delete"
+        ? "The message was not deleted"
+        : "No reaction was set"
   toast(`${what}: ${command.error?.message ?? "the server refused"}`)
   // The store hears of it after us.
   queueMicrotask(() => session.value?.store.discard(command.conv, command.cid))

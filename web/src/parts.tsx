@@ -5,7 +5,11 @@ import { hue, initials } from "./format.ts"
 import { Close, People } from "./icons.tsx"
 
 /** A circle with initials; with `online` a dot beside it says whether the person is there. */
-export const Avatar = (props: { readonly name: string; readonly group?: boolean; readonly online?: boolean | undefined }): JSX.Element => (
+export const Avatar = (props: {
+  readonly name: string
+  readonly group?: boolean
+  readonly online?: boolean | undefined
+}): JSX.Element => (
   <span class={`avatar hue-${hue(props.name)}`} aria-hidden="true">
     {props.group === true ? <People /> : initials(props.name)}
     {props.online === true && <span class="dot" />}
@@ -52,7 +56,9 @@ export const Dialog = (props: {
 }
 
 /** The names in a text with commas or spaces between them. */
-export const namesIn = (text: string): readonly string[] => [...new Set(text.split(/[\s,;]+/).filter((name) => name !== ""))]
+export const namesIn = (text: string): readonly string[] => [
+  ...new Set(text.split(/[\s,;]+/).filter((name) => name !== ""))
+]
 
 /** What is wrong with names before a server sees them; `undefined` when nothing is. */
 export const wrongName = (names: readonly string[], isName: (text: string) => boolean): string | undefined => {

@@ -22,7 +22,8 @@ export const loadRoster = async ({ client }: Session, conv: string, more = false
   const mine = ++latest
   try {
     const page = await client.roster({ conv, ...(before?.next === undefined ? {} : { after: before.next }) })
-    if (mine === latest) roster.value = { conv, members: [...(before?.members ?? []), ...page.members], next: page.next }
+    if (mine === latest)
+      roster.value = { conv, members: [...(before?.members ?? []), ...page.members], next: page.next }
   } catch {
     // As above.
   }

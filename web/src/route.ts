@@ -14,7 +14,8 @@ const conversationOf = (hash: string): string | undefined => {
 export const openConv = signal(conversationOf(location.hash))
 
 /** The address of a conversation. */
-export const hrefOf = (conv: string): string => `#/c/${encodeURIComponent(conv).replaceAll("%3A", ":").replaceAll("%40", "@")}`
+export const hrefOf = (conv: string): string =>
+  `#/c/${encodeURIComponent(conv).replaceAll("%3A", ":").replaceAll("%40", "@")}`
 
 /** Opens a conversation. */
 export const goTo = (conv: string): void => {

@@ -59,7 +59,9 @@ interface Item {
 /** The rows of a part of the messages. */
 export const Rows = (props: RowsContext & Slice): JSX.Element => {
   const { conversation, me, start, stop, isEnd } = props
-  const items: Item[] = conversation.messages.slice(start, stop).map((message) => ({ message: shown(conversation, message, me) }))
+  const items: Item[] = conversation.messages
+    .slice(start, stop)
+    .map((message) => ({ message: shown(conversation, message, me) }))
   if (isEnd) items.push(...unpersisted(conversation, me, props.session))
   const tabStop = items.some(({ message }) => keyOf(message) === props.focus) ? props.focus : undefined
   const firstNew = items.findIndex(({ message }) => message.seq > props.newAfter && message.by !== me)
@@ -101,18 +103,29 @@ const unpersisted = (conversation: Conversation, me: string, session: Session): 
   const now = session.client.serverNow()
   const { conv } = conversation
   return [
-    ...conversation.live.map(({ by, at, cid, data }): Item => ({ message: { conv, seq: 0, by, at, cid, ...data }, isLive: true })),
+    ...conversation.live.map(({ by, at, cid, data }): Item => ({
+      message: { conv, seq: 0, by, at, cid, ...data },
+      isLive: true
+    })),
     ...conversation.outgoing.flatMap((command): readonly Item[] => {
       const { frame, cid } = command
       if (frame.t !== "send") return []
       const reply = frame.replyTo === undefined ? {} : { replyTo: frame.replyTo }
-      return [{ message: { conv, seq: 0, by: me, at: command.at ?? now, cid, kind: "text", body: frame.body, ...reply }, command }]
+      return [
+        {
+          message: { conv, seq: 0, by: me, at: command.at ?? now, cid, kind: "text", body: frame.body, ...reply },
+          command
+        }
+      ]
     })
   ]
 }
 
 const isBlock = (before: FoldedMessage | undefined, message: FoldedMessage): boolean =>
-  before !== undefined && before.by === message.by && message.at - before.at < BLOCK_MS && !isOtherDay(before.at, message.at)
+  before !== undefined &&
+  before.by === message.by &&
+  message.at - before.at < BLOCK_MS &&
+  !isOtherDay(before.at, message.at)
 
 interface RowProps extends RowsContext, Item {
   readonly isFirst: boolean
@@ -135,7 +148,12 @@ const Row = (props: RowProps): JSX.Element => {
     props.flash === key && "flash"
   ]
   return (
-    <li class={classes.filter(Boolean).join(" ")} data-key={key} data-seq={message.seq} tabIndex={props.isTabStop ? 0 : -1}>
+    <li
+      class={classes.filter(Boolean).join(" ")}
+      data-key={key}
+      data-seq={message.seq}
+      tabIndex={props.isTabStop ? 0 : -1}
+    >
       {group && !own && isFirst && <Avatar name={message.by} />}
       <div class="block">
         <div class="line-of-bubble">
@@ -195,7 +213,9 @@ const Bubble = (props: RowProps & { readonly own: boolean }): JSX.Element => {
         </span>
       )}
       <span class="meta">
-        {message.editedAt !== undefined && message.deleted !== true && <span title={fullTime(message.editedAt)}>edited</span>}
+        {message.editedAt !== undefined && message.deleted !== true && (
+          <span title={fullTime(message.editedAt)}>edited</span>
+        )}
         <time dateTime={new Date(message.at).toISOString()} title={fullTime(message.at)}>
           {timeOfDay(message.at)}
         </time>
@@ -214,7 +234,13 @@ const Quote = ({ conversation, me, seq, onJump }: RowProps & { readonly seq: num
   const found = bySeq(conversation.messages, seq)
   const message = found === undefined ? undefined : shown(conversation, found, me)
   return (
-    <button type="button" class="quote" tabIndex={-1} aria-label="Show the message this answers" onClick={() => onJump(seq)}>
+    <button
+      type="button"
+      class="quote"
+      tabIndex={-1}
+      aria-label="Show the message this answers"
+      onClick={() => onJump(seq)}
+    >
       <b>{message === undefined ? "An earlier message" : message.by === me ? "You" : message.by}</b>
       <span dir="auto">{message === undefined ? "Show it" : preview(message)}</span>
     </button>

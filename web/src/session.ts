@@ -91,7 +91,9 @@ export const loginByName = async (user: string): Promise<Login> => {
 export const loginByToken = (token: string): Login => {
   const [, payload] = token.split(".")
   try {
-    const bytes = Uint8Array.from(atob((payload ?? "").replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0))
+    const bytes = Uint8Array.from(atob((payload ?? "").replaceAll("-", "+").replaceAll("_", "/")), (c) =>
+      c.charCodeAt(0)
+    )
     const claims = JSON.parse(new TextDecoder().decode(bytes)) as { readonly sub?: unknown; readonly exp?: unknown }
     if (typeof claims.sub === "string" && isUserId(claims.sub)) {
       return { by: "token", user: claims.sub, token, expiresAt: typeof claims.exp === "number" ? claims.exp * 1000 : 0 }

@@ -55,7 +55,8 @@ export const Thread = ({ conv }: { readonly conv: string }): JSX.Element | null 
       () => setProblem(""),
       (cause: unknown) => {
         // Anything else is tried again when there is a connection again.
-        if (cause instanceof DardaError && cause.code === "not_found") setProblem("This conversation is not here, or not for you.")
+        if (cause instanceof DardaError && cause.code === "not_found")
+          setProblem("This conversation is not here, or not for you.")
       }
     )
   }, [current, conv, gone, loaded, connected])
@@ -96,7 +97,14 @@ export const Thread = ({ conv }: { readonly conv: string }): JSX.Element | null 
       }}
     >
       <Head conversation={conversation} title={title} onMembers={() => setShowMembers(true)} />
-      <Timeline ref={timeline} conversation={conversation} title={title} me={me.value} session={current} onMenu={openMenu} />
+      <Timeline
+        ref={timeline}
+        conversation={conversation}
+        title={title}
+        me={me.value}
+        session={current}
+        onMenu={openMenu}
+      />
       <Composer
         key={conv}
         conv={conv}
@@ -111,7 +119,9 @@ export const Thread = ({ conv }: { readonly conv: string }): JSX.Element | null 
           at={menu}
           session={current}
           me={me.value}
-          isAdmin={roster.value?.conv === conv && roster.value.members.some(({ user, admin }) => admin && user === me.value)}
+          isAdmin={
+            roster.value?.conv === conv && roster.value.members.some(({ user, admin }) => admin && user === me.value)
+          }
           onClose={() => setMenu(undefined)}
           onWrite={setWriting}
         />
@@ -121,14 +131,23 @@ export const Thread = ({ conv }: { readonly conv: string }): JSX.Element | null 
   )
 }
 
-const Head = (props: { readonly conversation: Conversation; readonly title: string; readonly onMembers: () => void }): JSX.Element => {
+const Head = (props: {
+  readonly conversation: Conversation
+  readonly title: string
+  readonly onMembers: () => void
+}): JSX.Element => {
   const { conversation, title, onMembers } = props
   const other = otherMember(conversation.conv, me.value)
   const presence = other === undefined || other === me.value ? undefined : session.value?.store.presence.get(other)
   const isGroup = conversation.kind === "group"
   return (
     <header class="thread-head">
-      <button type="button" class="icon-button back" aria-label="Back to the list" onClick={() => leave(conversation.conv)}>
+      <button
+        type="button"
+        class="icon-button back"
+        aria-label="Back to the list"
+        onClick={() => leave(conversation.conv)}
+      >
         <Back />
       </button>
       <Avatar name={other ?? conversation.conv} group={isGroup} online={presence?.online} />
@@ -137,7 +156,13 @@ const Head = (props: { readonly conversation: Conversation; readonly title: stri
         <p class="muted">{isGroup ? groupLine(conversation) : presenceLine(presence)}</p>
       </div>
       {isGroup && (
-        <button type="button" class="icon-button" aria-label="Members and title" title="Members and title" onClick={onMembers}>
+        <button
+          type="button"
+          class="icon-button"
+          aria-label="Members and title"
+          title="Members and title"
+          onClick={onMembers}
+        >
           <People />
         </button>
       )}
@@ -146,7 +171,13 @@ const Head = (props: { readonly conversation: Conversation; readonly title: stri
 }
 
 const presenceLine = (presence: { readonly online: boolean; readonly lastSeen?: number } | undefined): string =>
-  presence === undefined ? "" : presence.online ? "online" : presence.lastSeen === undefined ? "" : lastSeenText(presence.lastSeen)
+  presence === undefined
+    ? ""
+    : presence.online
+      ? "online"
+      : presence.lastSeen === undefined
+        ? ""
+        : lastSeenText(presence.lastSeen)
 
 const groupLine = ({ conv, members }: Conversation): string => {
   if (members !== undefined) return names([...members.filter((user) => user !== me.value), "you"], 4)

@@ -4,7 +4,11 @@ import { type Command, type Conversation, tick } from "../../src/client/index.ts
 import { Clock, Delivered, Failed, Persisted, Seen, Sent } from "./icons.tsx"
 
 /** Of a message that is in the log. */
-export const MessageTick = (props: { readonly conversation: Conversation; readonly seq: number; readonly me: string }): JSX.Element => {
+export const MessageTick = (props: {
+  readonly conversation: Conversation
+  readonly seq: number
+  readonly me: string
+}): JSX.Element => {
   const { conversation, seq, me } = props
   const state = tick(conversation, seq, me)
   return (
@@ -28,6 +32,7 @@ const reach = ({ kind, members, receipts, counts }: Conversation, seq: number, m
     return counts !== undefined && counts.seq >= seq ? `Delivered to ${counts.delivered}, seen by ${counts.seen}` : ""
   }
   const others = members.filter((user) => user !== me)
-  const by = (mark: "delivered" | "seen"): number => others.filter((user) => (receipts.get(user)?.[mark] ?? 0) >= seq).length
+  const by = (mark: "delivered" | "seen"): number =>
+    others.filter((user) => (receipts.get(user)?.[mark] ?? 0) >= seq).length
   return `Delivered to ${by("delivered")}, seen by ${by("seen")} of ${others.length}`
 }

@@ -114,13 +114,24 @@ export class Timeline extends Component<Props, State> {
       <div class="timeline">
         {/* Scrolls by itself, and its rows take the focus: no tab stop of its own. */}
         <div class="scroller" ref={this.#scroller} onScroll={this.#scrolled} tabIndex={-1}>
-          <ol class="rows" ref={this.#list} aria-label={`Messages: ${title}`} onKeyDown={this.#key} onFocusIn={this.#focused}>
+          <ol
+            class="rows"
+            ref={this.#list}
+            aria-label={`Messages: ${title}`}
+            onKeyDown={this.#key}
+            onFocusIn={this.#focused}
+          >
             {conversation.loaded && start === 0 && <Top conversation={conversation} />}
             <Rows {...context} start={start} stop={stop} isEnd={below === 0} />
           </ol>
         </div>
         {(!this.#stuck || below > 0) && (
-          <button type="button" class="icon-button jump" aria-label="To the newest messages" onClick={() => this.toNewest()}>
+          <button
+            type="button"
+            class="icon-button jump"
+            aria-label="To the newest messages"
+            onClick={() => this.toNewest()}
+          >
             <Down />
             {conversation.unread > 0 && <span class="badge">{conversation.unread}</span>}
           </button>
@@ -161,12 +172,12 @@ export class Timeline extends Component<Props, State> {
     )
   }
 
-  /** The first row in view. */
+  /** The first message in view; not what is between messages, which may go when others come. */
   #measure(): Pin | undefined {
     const edge = this.#scroller.current?.getBoundingClientRect().top ?? 0
-    for (const row of this.#list.current?.children ?? []) {
+    for (const row of this.#rows()) {
       const { top, bottom } = row.getBoundingClientRect()
-      const key = row instanceof HTMLElement ? row.dataset["key"] : undefined
+      const key = row.dataset["key"]
       if (bottom > edge && key !== undefined) return { key, top: top - edge }
     }
     return undefined
@@ -251,14 +262,16 @@ export class Timeline extends Component<Props, State> {
 
   async #older(): Promise<boolean> {
     this.#loading = true
+    let more = false
     try {
-      return await this.props.session.store.loadOlder(this.props.conversation.conv)
+      more = await this.props.session.store.loadOlder(this.props.conversation.conv)
     } catch {
       // Scrolling asks again.
-      return false
-    } finally {
-      this.#loading = false
     }
+    this.#loading = false
+    const scroller = this.#scroller.current
+    if (more && scroller !== null) this.#extend(scroller)
+    return more
   }
 
   async #jump(seq: number): Promise<void> {
