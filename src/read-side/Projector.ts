@@ -7,13 +7,12 @@ import type { StoredEvent } from "../domain/events.ts"
 import { atLeast, type Vector } from "../domain/partition.ts"
 import { EventBus, type EventBusUnavailable, type Published } from "../write-side/EventBus.ts"
 import { EventLog, type EventReader, type LogUnavailable } from "../write-side/EventLog.ts"
+import { fill, PAGE_EVENTS } from "./fill.ts"
 import { makeQuietLog } from "./quietLog.ts"
 import { ReadModels, type ReadModelsUnavailable, type Run } from "./ReadModels.ts"
 
 /** Batches taken from the bus at once. */
 const TAKE_BATCHES = 64
-/** Events read from the log at once, and applied at once. */
-const PAGE_EVENTS = 1_000
 /** How often the checkpoints are compared with the heads of the log, for what the bus did not bring. */
 const COMPARE_MS = 1_000
 
@@ -66,27 +65,17 @@ const make = (
     return (known = yield* readModels.apply(runs))
   })
 
-  /** Reads and applies until the checkpoints are at `target`. The log has everything up to it. */
-  const fill = Effect.fnUntraced(function*(target: Vector) {
-    let checkpoints = yield* asked
-    while (!atLeast(checkpoints, target)) {
-      const runs: Array<Run> = []
-      let room = PAGE_EVENTS
-      for (let partition = 0; partition < target.length && room > 0; partition++) {
-        const missing = target[partition]! - checkpoints[partition]!
-        if (missing <= 0) continue
-        const events = yield* log.read(partition, checkpoints[partition]!, Math.min(missing, room))
-        room -= events.length
-        runs.push({ partition, events })
-      }
-      const next = yield* apply(runs)
-      // The log shows less than the heads it has told: the next look decides.
-      if (next.every((position, partition) => position === checkpoints[partition])) return next
-      checkpoints = next
-      lag = distance(checkpoints, target)
-    }
-    return checkpoints
-  })
+  /** Reads and applies until the checkpoints are at `target`. */
+  const fillTo = (target: Vector) =>
+    Effect.flatMap(asked, (from) =>
+      fill({
+        log,
+        from,
+        target,
+        apply,
+        onApplied: (checkpoints) => Effect.sync(() => void (lag = distance(checkpoints, target)))
+      })
+    )
 
   const catchUp = Effect.gen(function*() {
     known = undefined
@@ -105,7 +94,7 @@ const make = (
     }
     ahead = false
     lag = distance(yield* asked, heads)
-    return yield* fill(heads)
+    return yield* fillTo(heads)
   })
 
   const take = Effect.gen(function*() {
@@ -117,7 +106,7 @@ const make = (
         const { ends, runs } = follow(checkpoints, waiting.slice(0, count))
         waiting = waiting.slice(count)
         checkpoints = yield* apply(runs)
-        if (!atLeast(checkpoints, ends)) checkpoints = yield* fill(ends)
+        if (!atLeast(checkpoints, ends)) checkpoints = yield* fillTo(ends)
       }
       return checkpoints
     }))

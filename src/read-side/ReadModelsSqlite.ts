@@ -1,13 +1,16 @@
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
-import * as ScopeModule from "effect/Scope"
 import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import * as fs from "node:fs/promises"
 import { zeroVector } from "../domain/partition.ts"
 import { makeWorker, type WorkerClient, WorkerError } from "../platform/worker/WorkerClient.ts"
-import { makeProgress } from "./Progress.ts"
+import { makeProgress, type Progress } from "./Progress.ts"
 import type { ReadModelsFile, ReadModelsMethods } from "./read-models.worker.ts"
+import { shadowFile } from "./shadowFile.ts"
 import { ReadModels, ReadModelsUnavailable, type Shadow, type Snapshot } from "./ReadModels.ts"
 
 export interface ReadModelsSqliteOptions {
@@ -29,7 +32,7 @@ const startWorker = (file: ReadModelsFile): Effect.Effect<Client, WorkerError, S
     data: file
   })
 
-const snapshotOf = (client: Client): Effect.Effect<Snapshot, ReadModelsUnavailable, Scope.Scope> =>
+const snapshotOf = (client: Pick<Client, "call">): Effect.Effect<Snapshot, ReadModelsUnavailable, Scope.Scope> =>
   Effect.acquireRelease(client.call("snapshot"), ({ id }) => Effect.ignore(client.call("endSnapshot", id))).pipe(
     Effect.map(({ checkpoints, id }): Snapshot => ({
       checkpoints,
@@ -40,23 +43,54 @@ const snapshotOf = (client: Client): Effect.Effect<Snapshot, ReadModelsUnavailab
 
 /**
  * Read models in an SQLite file of their own, in a thread of their own. The file is a fold of the log and nothing more: a missing one is made, and one that is
- * damaged, of another format or of another log is thrown away (which is logged), and the projector fills it again.
+ * damaged, of another format or of another log is thrown away (which is logged), and the projector fills it again. Another program's file is
+ * refused and left as it is.
  *
  * `synchronous=NORMAL`: a power cut may take the newest batches together with their checkpoints, and the log gives them again.
  */
 export const layerSqlite = (options: ReadModelsSqliteOptions): Layer.Layer<ReadModels, WorkerError> =>
   Layer.effect(ReadModels, Effect.map(make(options), ReadModels.of))
 
+/** Starts the thread, and another one whenever it dies: the file has what it held but for the last second. */
+const supervised = Effect.fnUntraced(function*(
+  options: ReadModelsSqliteOptions,
+  progress: Progress
+): Effect.fn.Return<Pick<Client, "call">, WorkerError, Scope.Scope> {
+  const start = Effect.gen(function*() {
+    const client = yield* startWorker({ ...options, fresh: false })
+    const replaced = yield* client.call("replaced")
+    if (replaced !== undefined) {
+      yield* Effect.logWarning(`${options.file} was thrown away: ${replaced}. The read models are rebuilt from the log.`)
+    }
+    progress.set(yield* client.call("checkpoints"))
+    return client
+  })
+  const first = yield* Deferred.make<void, WorkerError>()
+  let current: Client | undefined
+  yield* Effect.gen(function*() {
+    current = yield* start
+    yield* Deferred.succeed(first, undefined)
+    yield* current.died
+  }).pipe(
+    Effect.scoped,
+    Effect.tapError((error) =>
+      Effect.flatMap(Deferred.fail(first, error), (atStart) =>
+        atStart ? Effect.void : Effect.logError(`${error.message}. It is started again.`))
+    ),
+    Effect.retry({ schedule: Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]), while: () => current !== undefined }),
+    Effect.ignore,
+    Effect.forkScoped
+  )
+  yield* Deferred.await(first)
+  return { call: (method, ...args) => Effect.suspend(() => current!.call(method, ...args)) }
+})
+
 const make = Effect.fn("ReadModelsSqlite.make")(function*(
   options: ReadModelsSqliteOptions
 ): Effect.fn.Return<ReadModels["Service"], WorkerError, Scope.Scope> {
   const { file, partitions } = options
-  const client = yield* startWorker({ ...options, fresh: false })
-  const replaced = yield* client.call("replaced")
-  if (replaced !== undefined) {
-    yield* Effect.logWarning(`${file} was thrown away: ${replaced}. The read models are rebuilt from the log.`)
-  }
-  const progress = makeProgress(yield* client.call("checkpoints"))
+  const progress = makeProgress(zeroVector(partitions))
+  const client = yield* supervised(options, progress)
   /** Held by whoever changes what is there. */
   const writing = Semaphore.makeUnsafe(1)
   const shadowing = Semaphore.makeUnsafe(1)
@@ -73,15 +107,18 @@ const make = Effect.fn("ReadModelsSqlite.make")(function*(
       Effect.ignore
     )
   }
-  const call: Client["call"] = (method, ...args) => Effect.tapError(client.call(method, ...args), damaged)
   const ask = <K extends keyof ReadModelsMethods & string>(method: K, ...args: Parameters<ReadModelsMethods[K]>) =>
-    Effect.mapError(call(method, ...args), unavailable)
+    client.call(method, ...args).pipe(Effect.tapError(damaged), Effect.mapError(unavailable))
 
   const shadow = Effect.gen(function*() {
     yield* Effect.acquireRelease(shadowing.take(1), () => shadowing.release(1))
-    const scope = yield* ScopeModule.fork(yield* Effect.scope)
-    const other = `${file}.rebuild`
-    const second = yield* ScopeModule.provide(startWorker({ ...options, file: other, fresh: true }), scope)
+    const other = shadowFile(file)
+    // After its thread has ended, unless the file has taken the place of the live one.
+    yield* Effect.addFinalizer(() =>
+      Effect.promise(() => Promise.all(["", "-wal", "-shm"].map((suffix) => fs.rm(other + suffix, { force: true }).catch(() => {}))))
+    )
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    const second = yield* Scope.provide(startWorker({ ...options, file: other, fresh: true }), scope)
     return {
       checkpoints: Effect.mapError(second.call("checkpoints"), unavailable),
       apply: (runs) => Effect.mapError(second.call("apply", runs), unavailable),
@@ -93,9 +130,11 @@ const make = Effect.fn("ReadModelsSqlite.make")(function*(
             yield* last(progress.current())
             const before = yield* ask("counts")
             const after = yield* Effect.mapError(second.call("counts"), unavailable)
-            // Closed first, so that everything is in the one file that is renamed.
-            yield* ScopeModule.close(scope, Exit.void)
-            progress.set(yield* ask("replaceBy", other))
+            yield* Effect.uninterruptible(Effect.gen(function*() {
+              // Closed first, so that everything is in the one file that is renamed.
+              yield* Scope.close(scope, Exit.void)
+              progress.set(yield* ask("replaceBy", other))
+            }))
             return { before, after }
           })
         )

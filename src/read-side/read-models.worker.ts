@@ -3,6 +3,7 @@ import * as fs from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { problemOf, serve } from "../platform/worker/serve.ts"
 import { openSqlite, sqliteProblem, SqliteUnusable } from "../platform/worker/sqlite.ts"
+import { shadowFile } from "./shadowFile.ts"
 import { makeSqliteDump } from "./sqliteDump.ts"
 import type { Store } from "./Store.ts"
 import { createTables, FORMAT, isOfLog, makeSqliteStore, readCheckpoints, type SqliteStore } from "./StoreSqlite.ts"
@@ -33,9 +34,6 @@ const remove = (file: string): void => {
   for (const suffix of ["", "-wal", "-shm", "-journal"]) fs.rmSync(file + suffix, { force: true })
 }
 
-/** Where a second set is built. */
-const shadowOf = (file: string): string => `${file}.rebuild`
-
 const open = ({ file, log, partitions }: ReadModelsFile): DatabaseSync => {
   const db = openSqlite({
     file,
@@ -59,7 +57,7 @@ const openOrReplace = (options: ReadModelsFile): { readonly db: DatabaseSync; re
   const missing = !fs.existsSync(file)
   if (missing) remove(file)
   // Left by a crash in a rebuild.
-  remove(shadowOf(file))
+  remove(shadowFile(file))
   let why: string
   try {
     const db = open(options)
