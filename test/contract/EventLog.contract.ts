@@ -237,6 +237,42 @@ export const eventLogContract = (name: string, fresh: Effect.Effect<LogUnderTest
     )
 
     test(
+      "finds what others have written since, when a partition comes back",
+      Effect.fnUntraced(function* (log, { open }) {
+        const other = yield* open
+        const seqs: Array<number> = []
+        for (let turn = 0; turn < 6; turn++) {
+          const committer = yield* LogCommitter.claim(turn % 2 === 0 ? log : other)
+          for (let i = 0; i < 11; i++) {
+            const [said] = yield* committer.commit([say(dm, "ann", `c${turn}-${i}`, "x"), say(dm, "ann", "c0-0", "x")])
+            seqs.push(said!.seq)
+          }
+        }
+        assert.deepStrictEqual(
+          seqs,
+          Array.from({ length: 66 }, (_, i) => i + 1)
+        )
+      })
+    )
+
+    test(
+      "is not misled by a batch that was refused half way",
+      Effect.fnUntraced(function* (log) {
+        const committer = yield* LogCommitter.claim(log)
+        yield* committer.commit([say(dm, "ann", "c1", "x"), create(group, "ann", "c1", "bob")])
+        const { append } = yield* committer.decide([say(dm, "ann", "c2", "x"), say(group, "ann", "c2", "x")])
+        for (const bad of [dm, group]) {
+          const runs = append.runs.map((run) => ({
+            ...run,
+            events: run.events.map((event) => (event.conv === bad ? { ...event, cid: "c1" } : event))
+          }))
+          yield* refusedWithoutTrace(log, { ...append, runs, relayed: [], at: 1 }, "AlreadyInLog")
+        }
+        yield* log.append({ ...append, relayed: [], at: 1 })
+      })
+    )
+
+    test(
       "refuses a head that has moved",
       Effect.fnUntraced(function* (log) {
         const committer = yield* LogCommitter.claim(log)
