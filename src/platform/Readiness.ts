@@ -1,47 +1,56 @@
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 
-/** How long one check may take; longer than this is an engine that does not answer. */
-const CHECK_WITHIN = "1 second"
+/** How long one check may take; an engine that answers later does not answer. */
+const CHECK_WITHIN = "2 seconds"
 
-/** Asks an engine whether it answers: fails, with an error whose `message` is for a person, when it does not. */
-export type Check = Effect.Effect<unknown, { readonly message: string }>
+/** Why a process is not ready. `name` is that of the check. */
+export interface NotReady {
+  readonly name: string
+  readonly reason: string
+}
 
-/** Whether this process should be sent new clients: its engines answer and it is not on its way out. */
+/** Answers what is wrong, for a person; undefined when all is well. */
+export type Check = Effect.Effect<string | undefined>
+
+/** Whether this process should be given work: its engines answer, and it is not about to leave. */
 export class Readiness extends Context.Service<
   Readiness,
   {
-    /** Why not, one sentence each; empty when ready. Answers within about a second whatever the engines do. */
-    readonly reasons: Effect.Effect<ReadonlyArray<string>>
-    /** From now on it is not ready; there is no way back. */
+    /** Adds a check, until the scope closes. Names are few and fixed in the code. */
+    readonly register: (name: string, check: Check) => Effect.Effect<void, never, Scope.Scope>
+    /** From now on not ready, because this process is about to leave. */
     readonly drain: Effect.Effect<void>
+    /** What is in the way; empty when ready. Takes at most 2 s, and never fails: a check that breaks is a reason. */
+    readonly reasons: Effect.Effect<ReadonlyArray<NotReady>>
   }
 >()("darda/platform/Readiness") {
-  /** Ready while these checks, each with the name of what it asks, all succeed. */
-  static readonly layer = (checks: Readonly<Record<string, Check>>): Layer.Layer<Readiness> =>
-    Layer.sync(Readiness, () => {
-      let draining = false
-      const results = Effect.forEach(Object.entries(checks), ([name, check]) => reasonOf(name, check), {
-        concurrency: "unbounded"
-      })
-      return Readiness.of({
-        reasons: Effect.map(results, (found) => [
-          ...(draining ? ["This server is draining."] : []),
+  static readonly layer: Layer.Layer<Readiness> = Layer.sync(Readiness, () => {
+    const checks = new Map<string, Check>()
+    let draining = false
+    const reasonOf = ([name, check]: readonly [string, Check]): Effect.Effect<NotReady | undefined> =>
+      check.pipe(
+        Effect.timeoutOrElse({ duration: CHECK_WITHIN, orElse: () => Effect.succeed(`no answer in ${CHECK_WITHIN}`) }),
+        Effect.catchDefect((defect) => Effect.succeed(`the check failed: ${String(defect)}`)),
+        Effect.map((reason) => (reason === undefined ? undefined : { name, reason }))
+      )
+    return Readiness.of({
+      register: (name, check) =>
+        Effect.acquireRelease(
+          Effect.sync(() => checks.set(name, check)),
+          () => Effect.sync(() => checks.delete(name))
+        ),
+      drain: Effect.sync(() => {
+        draining = true
+      }),
+      reasons: Effect.suspend(() =>
+        Effect.map(Effect.forEach([...checks], reasonOf, { concurrency: "unbounded" }), (found) => [
+          ...(draining ? [{ name: "drain", reason: "this server is going away" }] : []),
           ...found.filter((reason) => reason !== undefined)
-        ]),
-        drain: Effect.sync(() => {
-          draining = true
-        })
-      })
+        ])
+      )
     })
+  })
 }
-
-const reasonOf = (name: string, check: Check): Effect.Effect<string | undefined> =>
-  check.pipe(
-    Effect.as(undefined),
-    Effect.timeoutOrElse({ duration: CHECK_WITHIN, orElse: () => Effect.succeed(`${name}: no answer within ${CHECK_WITHIN}.`) }),
-    Effect.catch((error) => Effect.succeed(`${name}: ${error.message}`)),
-    Effect.catchCause((cause) => Effect.succeed(`${name}: ${Cause.pretty(cause).split("\n", 1)[0] ?? "failed"}`))
-  )

@@ -1,61 +1,98 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Effect from "effect/Effect"
+import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
-import * as HttpIncomingMessage from "effect/http/HttpIncomingMessage"
+import * as OpenApi from "effect/http-api/OpenApi"
 import * as HttpRouter from "effect/http/HttpRouter"
-import { HttpServerRequest } from "effect/http/HttpServerRequest"
-import * as HttpStaticServer from "effect/http/HttpStaticServer"
-import * as ByteSize from "effect/ByteSize"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { FRAME_BYTES } from "../../domain/protocol/limits.ts"
 import type { Readiness } from "../../platform/Readiness.ts"
 import type { Router } from "../../platform/Router.ts"
 import type { Queries } from "../../read-side/Queries.ts"
-import type { Auth } from "../auth/Auth.ts"
+import { Auth } from "../auth/Auth.ts"
 import type { Hub } from "../Hub.ts"
-import { answerDefect, layerAnswers } from "./answers.ts"
-import { DardaApi } from "./api.ts"
-import { layerIdentity } from "./identity.ts"
-import { layerOperations } from "./operations.ts"
-import { problem, problemResponse } from "./problem.ts"
+import { layerLegacyHttp, LEGACY_MESSAGES } from "../legacy/http.ts"
+import { Api, DEV_PATH } from "./api.ts"
+import { layerDocs } from "./docs.ts"
+import { guard, type KnownPath } from "./guard.ts"
+import { layerHandlers } from "./handlers.ts"
+import { layerAuthorization, layerFormRules } from "./middleware.ts"
+import { UserLimits } from "./UserLimits.ts"
+import { WebApp } from "./WebApp.ts"
 
 export interface HttpOptions {
-  /** Folder of the built web app; without an index.html a page says how to build it. */
-  readonly webRoot: string
-  /** Origins whose pages may call `/v1`, besides the server's own. */
+  readonly limits: {
+    /** Requests a second of one user, and how many of them at once. */
+    readonly perSecond: number
+    readonly burst: number
+    /** UTF-16 code units of a message's body. */
+    readonly bodyChars: number
+  }
+  /** Origins whose pages may use `/v1`, besides the server's own. */
   readonly allowedOrigins: ReadonlyArray<string>
-  /** Requests of a user a second and at once, and UTF-16 code units of a body. */
-  readonly limits: { readonly perSecond: number; readonly burst: number; readonly bodyChars: number }
+  /** Where the built web app is, or will be. */
+  readonly webRoot: string
 }
 
-/** What answers requests: a listener for `request` of node's server. */
-export type RequestListener = (request: IncomingMessage, response: ServerResponse) => void
+/** Paths are matched as they are written: none has two spellings. Parameters may be as long as a request's head allows. */
+const ROUTES = {
+  ignoreTrailingSlash: false,
+  ignoreDuplicateSlashes: false,
+  caseSensitive: true,
+  maxParamLength: 16_384
+}
 
-const routes = Layer.mergeAll(
-  HttpApiBuilder.layer(DardaApi, { openapiPath: "/openapi.json" }).pipe(
-    Layer.provide(layerIdentity),
-    Layer.provide(layerAnswers)
-  ),
-  layerOperations
-)
+const patternOf = (path: string): RegExp => new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`)
 
-/** The listener that answers everything but WebSocket upgrades, until the scope closes. */
+const pathsOf = (isDev: boolean): ReadonlyArray<KnownPath> => {
+  const methods = new Map<string, Array<string>>([
+    ["/openapi.json", ["GET"]],
+    ["/docs", ["GET"]],
+    ...(isDev ? [[LEGACY_MESSAGES, ["GET"]] as [string, Array<string>]] : [])
+  ])
+  HttpApi.reflect(Api, {
+    onGroup: () => {},
+    onEndpoint: ({ endpoint: { method, path } }) => {
+      if (!isDev && path === DEV_PATH) return
+      methods.set(path, [...(methods.get(path) ?? []), method])
+    }
+  })
+  return [...methods].map(([path, methods]) => ({ pattern: patternOf(path), methods }))
+}
+
+/** Everything over HTTP but WebSockets, as a listener for `request` of a node server. Requests end with the scope. */
 export const makeHttp = (
   options: HttpOptions
-): Effect.Effect<RequestListener, never, Scope.Scope | Hub | Queries | Router | Auth | Readiness> =>
+): Effect.Effect<
+  (request: IncomingMessage, response: ServerResponse) => void,
+  never,
+  Auth | Hub | Queries | Router | Readiness | Scope.Scope
+> =>
   Effect.gen(function* () {
-    const files = yield* Effect.orDie(HttpStaticServer.make({ root: options.webRoot }))
-    const router = yield* HttpRouter.toHttpEffect(routes)
-    const notHere = Effect.map(HttpServerRequest, (request) =>
-      problemResponse(problem("not_found", `There is nothing at ${request.url.split("?", 1)[0] ?? "/"}.`))
+    const isDev = (yield* Auth).mode === "dev"
+    const { limits } = options
+    const api = Api.annotate(OpenApi.Transform, (spec) => {
+      if (!isDev) delete (spec["paths"] as Record<string, unknown>)[DEV_PATH]
+      return spec
+    })
+    const routes = Layer.mergeAll(
+      HttpApiBuilder.layer(api, { openapiPath: "/openapi.json" }).pipe(
+        Layer.provide(layerHandlers(limits.bodyChars)),
+        Layer.provide([
+          layerAuthorization(new UserLimits(limits.perSecond, limits.burst), limits.perSecond),
+          layerFormRules
+        ])
+      ),
+      layerDocs(api),
+      isDev ? layerLegacyHttp : Layer.empty
     )
-    const app = router.pipe(
-      Effect.catchReason("HttpServerError", "RouteNotFound", () => files),
-      Effect.catchReason("HttpServerError", "RouteNotFound", () => notHere),
-      Effect.catchCause(answerDefect),
-      Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(FRAME_BYTES))
-    )
+    const router = yield* Effect.provideService(HttpRouter.toHttpEffect(routes), HttpRouter.RouterConfig, ROUTES)
+    const web = new WebApp(options.webRoot)
+    const app = yield* guard(router, {
+      allowedOrigins: options.allowedOrigins,
+      paths: pathsOf(isDev),
+      otherwise: (request, path) => web.respond(request, path)
+    })
     return yield* NodeHttpServer.makeHandler(app, { scope: yield* Effect.scope })
   }).pipe(Effect.provide(NodeHttpServer.layerHttpServices))

@@ -1,0 +1,46 @@
+/** The shapes of Darda-chat's own API. */
+import type { TimelineEvent } from "../../domain/events.ts"
+import { type ConversationId, otherMember, type Seq, type UserId } from "../../domain/ids.ts"
+import type { FoldedMessage } from "../../domain/protocol/server-frames.ts"
+
+/** A message as Darda-chat's clients know it. `timestamp` is RFC 3339 in UTC. */
+export interface LegacyMessage {
+  readonly id: string
+  readonly conversation_id: ConversationId
+  readonly sender: UserId
+  readonly destination: UserId
+  readonly content: string
+  readonly timestamp: string
+}
+
+/** What a socket is sent. */
+export interface LegacyFrame {
+  readonly type: "Message"
+  readonly event_id: string
+  readonly timestamp: string
+  readonly content: LegacyMessage
+}
+
+/** A time in milliseconds, as RFC 3339 has it. */
+const rfc3339 = (at: number): string => new Date(at).toISOString()
+
+/** The name of a message, the same over the socket and in the history. */
+const idOf = (conv: ConversationId, seq: Seq): string => `${conv}:${seq}`
+
+/** A folded message of a direct conversation; one that was deleted is empty. */
+export const legacyMessage = ({ at, body, by, conv, seq }: FoldedMessage): LegacyMessage => ({
+  id: idOf(conv, seq),
+  conversation_id: conv,
+  sender: by,
+  destination: otherMember(conv, by) ?? by,
+  content: body ?? "",
+  timestamp: rfc3339(at)
+})
+
+/** What a socket is sent for an event; undefined for all but messages of direct conversations, which is all that these clients know. */
+export const legacyFrame = (event: TimelineEvent): LegacyFrame | undefined => {
+  const { at, by, conv, data, seq, type } = event
+  if (type !== "message" || !conv.startsWith("dm:")) return undefined
+  const content = legacyMessage({ conv, seq, by, at, cid: event.cid, kind: data.kind, body: data.body })
+  return { type: "Message", event_id: content.id, timestamp: content.timestamp, content }
+}
