@@ -46,7 +46,7 @@ const verify = Command.make("verify", {}, () =>
     Effect.flatMap(({ verify }) => verify),
     Effect.provide(settings)
   )
-).pipe(Command.withDescription("Computes the read models anew and says where the stored ones differ; changes nothing"))
+).pipe(Command.withDescription("Computes the read models anew and says where the stored ones differ"))
 
 const doctor = Command.make("doctor", {}, () =>
   Effect.promise(() => import("./doctor.ts")).pipe(Effect.flatMap(({ doctor }) => doctor(process.env)))

@@ -1,3 +1,125 @@
+/** `darda replay` and `darda verify`: by the running server where one is, else on the files themselves. */
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-export const replay = Effect.void
-export const verify = Effect.void
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { existsSync } from "node:fs"
+import { askControl, type ControlHandler, type Progress } from "../platform/Control.ts"
+import { dataPaths, openDataFolder } from "../platform/DataFolder.ts"
+import { layerLogging } from "../platform/Logging.ts"
+import { Settings } from "../platform/Settings.ts"
+import { ReadModels, type ReadModelsUnavailable } from "../read-side/ReadModels.ts"
+import { replay as replayReadModels } from "../read-side/replay.ts"
+import { verify as verifyReadModels } from "../read-side/verify.ts"
+import { EventLog, type LogUnavailable } from "../write-side/EventLog.ts"
+import { layerLog, layerReadModels } from "./embedded.ts"
+import { oneLine } from "./run.ts"
+
+/** What a command has to say in the end, and whether all is well. */
+interface Report {
+  readonly lines: ReadonlyArray<string>
+  readonly ok: boolean
+}
+
+type Maintenance = (
+  progress: Progress
+) => Effect.Effect<Report, LogUnavailable | ReadModelsUnavailable, EventLog | ReadModels | Scope.Scope>
+
+/** Differences that are printed; all are counted. */
+const SHOWN_DIFFERENCES = 20
+const SHOWN_CHARS = 200
+const PROGRESS_EVERY_MS = 500
+
+const number = (value: number): string => value.toLocaleString("en")
+const percent = (done: number, total: number): string => `${total === 0 ? 100 : Math.floor((done / total) * 100)} %`
+
+/** Lets a line through every half second, so that a terminal can be read and a socket is not filled. */
+const paced = (progress: Progress) => {
+  let last = 0
+  return (line: () => string): Effect.Effect<void> =>
+    Effect.sync(() => {
+      const now = performance.now()
+      if (now - last < PROGRESS_EVERY_MS) return
+      last = now
+      progress(line())
+    })
+}
+
+const replayHere: Maintenance = Effect.fnUntraced(function* (progress: Progress) {
+  const say = paced(progress)
+  const result = yield* replayReadModels({
+    log: yield* EventLog,
+    readModels: yield* ReadModels,
+    onProgress: ({ done, perSecond, total }) =>
+      say(() => `Replayed ${number(done)} of ${number(total)} events (${percent(done, total)}), ${number(perSecond)}/s`)
+  })
+  const { after, before, comparable, events, millis } = result
+  const lines = [`Replayed ${number(events)} events in ${(millis / 1000).toFixed(1)} s; the read models that they make are in use`]
+  const names = ["conversations", "members", "messages", "reactions"] as const
+  for (const name of names) {
+    if (!comparable || before[name] === after[name]) lines.push(`  ${name}: ${number(after[name])}`)
+    else lines.push(`  ${name}: ${number(after[name])}, and ${number(before[name])} before: the old ones were wrong`)
+  }
+  return { lines, ok: true }
+})
+
+const verifyHere: Maintenance = Effect.fnUntraced(function* (progress: Progress) {
+  const say = paced(progress)
+  const result = yield* verifyReadModels({
+    log: yield* EventLog,
+    readModels: yield* ReadModels,
+    maxDifferences: SHOWN_DIFFERENCES,
+    onProgress: ({ done, phase, total }) =>
+      say(() => `${phase === "recompute" ? "Computed" : "Compared"} ${number(done)} of ${number(total)} ${phase === "recompute" ? "events" : "rows"} (${percent(done, total)})`)
+  })
+  const { differences, differing, events, rows } = result
+  if (differing === 0) return { lines: [`The read models are what ${number(events)} events of the log make: ${number(rows)} rows, no difference`], ok: true }
+  const shown = (value: string | undefined) => (value === undefined ? "nothing" : value.slice(0, SHOWN_CHARS))
+  return {
+    lines: [
+      ...differences.map(({ conv, expected, found, row }) => `  ${conv} ${row}: the log makes ${shown(expected)}, stored is ${shown(found)}`),
+      ...(differing > differences.length ? [`  and ${number(differing - differences.length)} more`] : []),
+      `${number(differing)} of ${number(rows)} rows differ from what the log makes; darda replay repairs them`
+    ],
+    ok: false
+  }
+})
+
+/** What a running server does for these commands. */
+export const controlHandlers = Effect.gen(function* () {
+  const context = yield* Effect.context<EventLog | ReadModels>()
+  const handler =
+    (work: Maintenance): ControlHandler =>
+    (progress) =>
+      Effect.scoped(work(progress)).pipe(Effect.provideContext(context))
+  return { replay: handler(replayHere), verify: handler(verifyHere) }
+})
+
+const onTerminal: Progress = (line) => {
+  if (process.stdout.isTTY) process.stdout.write(`\r\u001b[K${oneLine(line)}`)
+  else process.stdout.write(`${oneLine(line)}\n`)
+}
+
+/** Asks the server that holds the folder; without one, does the work here under the folder's lock. */
+const command = (name: "replay" | "verify", work: Maintenance) =>
+  Effect.gen(function* () {
+    const settings = yield* Settings
+    const paths = dataPaths(settings.dataDir)
+    const answer = yield* askControl(paths.control, name, onTerminal)
+    const report = answer._tag === "Answered" ? (answer.result as Report) : yield* Effect.gen(function* () {
+      if (!existsSync(paths.log)) return yield* Effect.fail(new Error(`There is no event log in ${settings.dataDir} yet: nothing to ${name}`))
+      yield* openDataFolder(settings.dataDir)
+      return yield* work(onTerminal).pipe(
+        Effect.provide(layerReadModels(settings, paths).pipe(Layer.provideMerge(layerLog(settings, paths))))
+      )
+    })
+    if (process.stdout.isTTY) process.stdout.write("\r\u001b[K")
+    for (const line of report.lines) yield* Console.log(line)
+    if (!report.ok) return yield* Effect.fail(new Error("verify found differences"))
+  }).pipe(Effect.scoped, Effect.provide(layerLogging))
+
+/** Builds the read models anew. */
+export const replay = command("replay", replayHere)
+
+/** Compares the read models with the log. */
+export const verify = command("verify", verifyHere)

@@ -5,6 +5,7 @@ import type { Server } from "node:http"
 import { Edge } from "../edge/Edge.ts"
 import { makeHttp } from "../edge/http/Http.ts"
 import { serveWebSockets } from "../edge/WebSocket.ts"
+import { serveControl } from "../platform/Control.ts"
 import { keptClusterSecret, openDataFolder } from "../platform/DataFolder.ts"
 import { layerLogging, logFormat } from "../platform/Logging.ts"
 import { Readiness } from "../platform/Readiness.ts"
@@ -12,6 +13,7 @@ import { isLoopback, Settings, settingsWarnings, type SettingsValues } from "../
 import { Ending } from "./background.ts"
 import { layerLog, layerReadModels, layerServer, startRoles } from "./embedded.ts"
 import { listen } from "./listen.ts"
+import { controlHandlers } from "./maintenance.ts"
 import { buildWeb, webFolder } from "./web.ts"
 
 /** Where a person on this machine finds the server. */
@@ -57,6 +59,7 @@ export const serve = Effect.gen(function* () {
     for (const warning of warnings(settings)) yield* Effect.logWarning(warning)
     yield* buildWeb
     yield* openDoors(settings, server)
+    yield* serveControl(paths.control, yield* controlHandlers)
     yield* sayReady(settings, `Darda is ready on ${urlOf(settings, port)} (data in ${paths.folder}, AUTH=${settings.auth})`)
     yield* Effect.onInterrupt(Ending.await, () => leave(settings))
   }).pipe(Effect.provide(services), Effect.provide(files))
