@@ -157,6 +157,7 @@ export const lockDataFolder = (
       try {
         file = new DatabaseSync(paths.lock, { timeout: 0 })
         file.exec("BEGIN EXCLUSIVE")
+        held.add(file)
         writeHolder(paths)
         return Effect.succeed(file)
       } catch (cause) {
@@ -174,9 +175,13 @@ export const lockDataFolder = (
     (file) =>
       Effect.sync(() => {
         fs.rmSync(paths.lockHolder, { force: true })
+        held.delete(file)
         file.close()
       })
   ).pipe(Effect.asVoid)
+
+/** The locks of this process: a database that nothing refers to is closed when memory is cleaned up, and its lock with it. */
+const held = new Set<DatabaseSync>()
 
 const SQLITE_BUSY = 5
 

@@ -35,6 +35,7 @@ describe("the data folder", () => {
     Effect.gen(function* () {
       const folder = temporaryFolder()
       const child = spawn(process.execPath, [holder, folder], { stdio: ["ignore", "pipe", "inherit"] })
+      yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
       yield* Effect.promise(() => new Promise((resolve) => child.stdout.once("data", resolve)))
       const error = yield* Effect.flip(openDataFolder(folder))
       assert.include(error.message, `process ${child.pid} since`)
