@@ -37,17 +37,13 @@ export class Projector extends Context.Service<
 >()("darda/read-side/Projector") {
   static readonly layer: Layer.Layer<Projector, never, EventLog | EventBus | ReadModels> = Layer.effect(
     Projector,
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       return Projector.of(make(yield* EventLog, yield* EventBus, yield* ReadModels))
     })
   )
 }
 
-const make = (
-  log: EventReader,
-  bus: EventBus["Service"],
-  readModels: ReadModels["Service"]
-): Projector["Service"] => {
+const make = (log: EventReader, bus: EventBus["Service"], readModels: ReadModels["Service"]): Projector["Service"] => {
   /** One at a time: what the bus brings, or what is read from the log. */
   const turn = Semaphore.makeUnsafe(1)
   /** As the read models answered last; undefined when they have to be asked. */
@@ -57,9 +53,11 @@ const make = (
   let ahead = false
 
   const asked = Effect.suspend(() =>
-    known === undefined ? Effect.tap(readModels.checkpoints, (vector) => Effect.sync(() => void (known = vector))) : Effect.succeed(known)
+    known === undefined
+      ? Effect.tap(readModels.checkpoints, (vector) => Effect.sync(() => void (known = vector)))
+      : Effect.succeed(known)
   )
-  const apply = Effect.fnUntraced(function*(runs: ReadonlyArray<Run>) {
+  const apply = Effect.fnUntraced(function* (runs: ReadonlyArray<Run>) {
     if (runs.length === 0) return yield* asked
     known = undefined
     return (known = yield* readModels.apply(runs))
@@ -77,7 +75,7 @@ const make = (
       })
     )
 
-  const catchUp = Effect.gen(function*() {
+  const catchUp = Effect.gen(function* () {
     known = undefined
     // Asked before the heads, which can only grow meanwhile.
     const checkpoints = yield* asked
@@ -97,19 +95,21 @@ const make = (
     return yield* fillTo(heads)
   })
 
-  const take = Effect.gen(function*() {
+  const take = Effect.gen(function* () {
     let waiting = yield* bus.take(TAKE_BATCHES)
-    return yield* turn.withPermits(1)(Effect.gen(function*() {
-      let checkpoints = yield* asked
-      while (waiting.length > 0) {
-        const count = within(waiting, PAGE_EVENTS)
-        const { ends, runs } = follow(checkpoints, waiting.slice(0, count))
-        waiting = waiting.slice(count)
-        checkpoints = yield* apply(runs)
-        if (!atLeast(checkpoints, ends)) checkpoints = yield* fillTo(ends)
-      }
-      return checkpoints
-    }))
+    return yield* turn.withPermits(1)(
+      Effect.gen(function* () {
+        let checkpoints = yield* asked
+        while (waiting.length > 0) {
+          const count = within(waiting, PAGE_EVENTS)
+          const { ends, runs } = follow(checkpoints, waiting.slice(0, count))
+          waiting = waiting.slice(count)
+          checkpoints = yield* apply(runs)
+          if (!atLeast(checkpoints, ends)) checkpoints = yield* fillTo(ends)
+        }
+        return checkpoints
+      })
+    )
   })
   const caughtUp = turn.withPermits(1)(catchUp)
 

@@ -11,7 +11,14 @@ import { allMemberships, conversationsFromLog, membersOf, pageFromLog, wireEvent
 import { findMissed, usableCursor } from "./missed.ts"
 import { fitting, jsonBytes } from "./paging.ts"
 import { type MissedRequest, Queries, QueryRefused } from "./Queries.ts"
-import { type Access, type InboxEntry, type Page, type PageRequest, ReadModels, type ReadModelsUnavailable } from "./ReadModels.ts"
+import {
+  type Access,
+  type InboxEntry,
+  type Page,
+  type PageRequest,
+  ReadModels,
+  type ReadModelsUnavailable
+} from "./ReadModels.ts"
 import { receiptsOf } from "./Store.ts"
 
 /** How long an answer waits for the read models to have what the asker has seen; then the log answers. */
@@ -24,7 +31,7 @@ const INBOX_PAGE = 1_000
 /** Answers from the read models, and from the log where they are behind or away. */
 export const layer: Layer.Layer<Queries, never, ReadModels | EventLog> = Layer.effect(
   Queries,
-  Effect.gen(function*() {
+  Effect.gen(function* () {
     return Queries.of(make(yield* ReadModels, yield* EventLog))
   })
 )
@@ -65,7 +72,7 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
     const { conv, ...page } = request
     const instead = Effect.flatMap(stateOf(user, conv), (state) => pageFromLog(log, state, page))
     // Access last: who is a member after the page was read may read all of it, and one removed meanwhile gets nothing of it.
-    const models = Effect.gen(function*() {
+    const models = Effect.gen(function* () {
       const found = yield* readModels.page(conv, page)
       yield* accessOf(user, conv)
       return found ?? emptyPage(conv)
@@ -79,10 +86,11 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
       Effect.map(accessOf(user, conv), (access) => access.head),
       Effect.map(stateOf(user, conv), (state) => state.seq)
     )
-    return Effect.gen(function*() {
+    return Effect.gen(function* () {
       const known = yield* head
       // Not past the head at which the user was a member: a removal may be what comes next.
-      const found = after >= known ? [] : yield* log.timeline(conv, { after, before: known + 1, limit: limit + 1, take: "oldest" })
+      const found =
+        after >= known ? [] : yield* log.timeline(conv, { after, before: known + 1, limit: limit + 1, take: "oldest" })
       const events = found.slice(0, limit).map(wireEvent)
       const count = fitting(events.map(jsonBytes))
       return { events: events.slice(0, count), head: known, more: found.length > count }
@@ -93,7 +101,10 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
     const before = after === undefined ? undefined : decodeConversationsCursor(after)
     if (after !== undefined && before === undefined) {
       return Effect.fail(
-        new QueryRefused({ code: "bad_request", message: `"after" is not a cursor that this server gave out; leave it out to begin anew.` })
+        new QueryRefused({
+          code: "bad_request",
+          message: `"after" is not a cursor that this server gave out; leave it out to begin anew.`
+        })
       )
     }
     return answer(
@@ -105,7 +116,9 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
         const last = items.at(-1)
         return {
           items: items.map(({ item }) => item),
-          ...(more && last !== undefined ? { next: encodeConversationsCursor({ at: last.at, conv: last.item.conv }) } : {})
+          ...(more && last !== undefined
+            ? { next: encodeConversationsCursor({ at: last.at, conv: last.item.conv }) }
+            : {})
         }
       })
     )
@@ -118,7 +131,7 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
         .slice(0, limit + 1)
         .map(({ admin, since, user }) => ({ user, admin, since }))
     )
-    const models = Effect.gen(function*() {
+    const models = Effect.gen(function* () {
       const found = yield* readModels.roster(conv, after, limit + 1)
       return (yield* accessOf(user, conv)).head === 0 ? yield* instead : found
     })
@@ -128,24 +141,27 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
     })
   }
 
-  const missed = Effect.fn("Queries.missed")(function*(request: MissedRequest) {
-    // Seqs may name conversations in which nothing happened since: then all of them are needed.
-    const everything = usableCursor(request) === undefined || Object.keys(request.seqs).length > 0
-    const since = everything ? zeroVector(partitions) : request.since!
-    const models = Effect.gen(function*() {
-      const found: Array<InboxEntry> = []
-      for (;;) {
-        const page = yield* readModels.inbox(request.user, since, found.at(-1)?.conv ?? "", INBOX_PAGE)
-        found.push(...page)
-        if (page.length < INBOX_PAGE) return found
-      }
-    })
-    const instead = Effect.map(allMemberships(log, request.user), (memberships) =>
-      memberships.map(({ conv, left, position, seq }): InboxEntry => ({ conv, head: seq, position, left }))
-    )
-    const entries = yield* answer<ReadonlyArray<InboxEntry>>(request.barrier, models, instead)
-    return yield* findMissed(log, request, entries)
-  }, Effect.catchTag("LogUnavailable", unavailable))
+  const missed = Effect.fn("Queries.missed")(
+    function* (request: MissedRequest) {
+      // Seqs may name conversations in which nothing happened since: then all of them are needed.
+      const everything = usableCursor(request) === undefined || Object.keys(request.seqs).length > 0
+      const since = everything ? zeroVector(partitions) : request.since!
+      const models = Effect.gen(function* () {
+        const found: Array<InboxEntry> = []
+        for (;;) {
+          const page = yield* readModels.inbox(request.user, since, found.at(-1)?.conv ?? "", INBOX_PAGE)
+          found.push(...page)
+          if (page.length < INBOX_PAGE) return found
+        }
+      })
+      const instead = Effect.map(allMemberships(log, request.user), (memberships) =>
+        memberships.map(({ conv, left, position, seq }): InboxEntry => ({ conv, head: seq, position, left }))
+      )
+      const entries = yield* answer<ReadonlyArray<InboxEntry>>(request.barrier, models, instead)
+      return yield* findMissed(log, request, entries)
+    },
+    Effect.catchTag("LogUnavailable", unavailable)
+  )
 
   const audience: Queries["Service"]["audience"] = (user, conv) =>
     answer<ReadonlyArray<UserId>>(
@@ -157,7 +173,10 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
       ),
       Effect.map(stateOf(user, conv), (state) => [...HashMap.keys(state.members)])
     ).pipe(
-      Effect.catchIf((error) => error.code === "not_found", () => Effect.succeed(undefined))
+      Effect.catchIf(
+        (error) => error.code === "not_found",
+        () => Effect.succeed(undefined)
+      )
     )
 
   return {
@@ -172,7 +191,12 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
   }
 }
 
-const emptyPage = (conv: ConversationId): Page => ({ messages: [], head: 0, more: false, receipts: receiptsOf(membersOf(initial(conv))) })
+const emptyPage = (conv: ConversationId): Page => ({
+  messages: [],
+  head: 0,
+  more: false,
+  receipts: receiptsOf(membersOf(initial(conv)))
+})
 
 /** A direct conversation of one's own exists before its first message: it is empty. */
 const isOwnDm = (conv: ConversationId, user: UserId): boolean => dmMembers(conv)?.includes(user) === true

@@ -133,7 +133,10 @@ export class ReadModels extends Context.Service<
     /** Whether this user is a member now, and the head; undefined when nothing happened there yet, a direct conversation included. */
     readonly access: (conv: ConversationId, user: UserId) => Effect.Effect<Access | undefined, ReadModelsUnavailable>
     /** A page of folded messages; undefined when the conversation is unknown here. */
-    readonly page: (conv: ConversationId, request: PageRequest) => Effect.Effect<Page | undefined, ReadModelsUnavailable>
+    readonly page: (
+      conv: ConversationId,
+      request: PageRequest
+    ) => Effect.Effect<Page | undefined, ReadModelsUnavailable>
     /** Members in the order of user ids, after `after` (empty: from the first). `limit` 1 to 10,000. */
     readonly roster: (
       conv: ConversationId,

@@ -56,7 +56,7 @@ const make = (engine: ReadModelsEngine): ReadModels["Service"] => {
     )
   const ask = <A>(operation: string, answer: () => A) => around(operation, Effect.sync(answer))
 
-  const shadow = Effect.gen(function*() {
+  const shadow = Effect.gen(function* () {
     yield* Effect.acquireRelease(engine.shadowing.take(1), () => engine.shadowing.release(1))
     const store = makeMemoryStore(engine.partitions)
     return {
@@ -67,12 +67,14 @@ const make = (engine: ReadModelsEngine): ReadModels["Service"] => {
       replaceLive: (last) =>
         engine.writing.withPermits(1)(
           Effect.suspend(() => last(engine.store.checkpoints())).pipe(
-            Effect.andThen(Effect.sync(() => {
-              const counts = { before: engine.store.counts(), after: store.counts() }
-              engine.store = store
-              engine.progress.set(store.checkpoints())
-              return counts
-            }))
+            Effect.andThen(
+              Effect.sync(() => {
+                const counts = { before: engine.store.counts(), after: store.counts() }
+                engine.store = store
+                engine.progress.set(store.checkpoints())
+                return counts
+              })
+            )
           )
         )
     } satisfies Shadow
@@ -84,11 +86,13 @@ const make = (engine: ReadModelsEngine): ReadModels["Service"] => {
     apply: (runs) =>
       around(
         "apply",
-        engine.writing.withPermits(1)(Effect.sync(() => {
-          const checkpoints = engine.store.apply(runs)
-          engine.progress.set(checkpoints)
-          return checkpoints
-        }))
+        engine.writing.withPermits(1)(
+          Effect.sync(() => {
+            const checkpoints = engine.store.apply(runs)
+            engine.progress.set(checkpoints)
+            return checkpoints
+          })
+        )
       ),
     access: (conv, user) => ask("access", () => engine.store.access(conv, user)),
     page: (conv, request) => ask("page", () => engine.store.page(conv, request)),
@@ -100,10 +104,12 @@ const make = (engine: ReadModelsEngine): ReadModels["Service"] => {
     shadow: around("shadow", shadow),
     reset: around(
       "reset",
-      engine.writing.withPermits(1)(Effect.sync(() => {
-        engine.store = makeMemoryStore(engine.partitions)
-        engine.progress.set(engine.store.checkpoints())
-      }))
+      engine.writing.withPermits(1)(
+        Effect.sync(() => {
+          engine.store = makeMemoryStore(engine.partitions)
+          engine.progress.set(engine.store.checkpoints())
+        })
+      )
     )
   }
 }

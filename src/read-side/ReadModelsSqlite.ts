@@ -52,40 +52,51 @@ export const layerSqlite = (options: ReadModelsSqliteOptions): Layer.Layer<ReadM
   Layer.effect(ReadModels, Effect.map(make(options), ReadModels.of))
 
 /** Starts the thread, and another one whenever it dies: the file has what it held but for the last second. */
-const supervised = Effect.fnUntraced(function*(
+const supervised = Effect.fnUntraced(function* (
   options: ReadModelsSqliteOptions,
   progress: Progress
 ): Effect.fn.Return<Pick<Client, "call">, WorkerError, Scope.Scope> {
-  const start = Effect.gen(function*() {
+  const start = Effect.gen(function* () {
     const client = yield* startWorker({ ...options, fresh: false })
     const replaced = yield* client.call("replaced")
     if (replaced !== undefined) {
-      yield* Effect.logWarning(`${options.file} was thrown away: ${replaced}. The read models are rebuilt from the log.`)
+      yield* Effect.logWarning(
+        `${options.file} was thrown away: ${replaced}. The read models are rebuilt from the log.`
+      )
     }
     progress.set(yield* client.call("checkpoints"))
     return client
   })
   const first = yield* Deferred.make<void, WorkerError>()
   let current: Client | undefined
-  yield* Effect.gen(function*() {
+  yield* Effect.gen(function* () {
     current = yield* start
     yield* Deferred.succeed(first, undefined)
-    yield* current.died
+    return yield* current.died
   }).pipe(
     Effect.scoped,
     Effect.tapError((error) =>
       Effect.flatMap(Deferred.fail(first, error), (atStart) =>
-        atStart ? Effect.void : Effect.logError(`${error.message}. It is started again.`))
+        atStart ? Effect.void : Effect.logError(`${error.message}. It is started again.`)
+      )
     ),
-    Effect.retry({ schedule: Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]), while: () => current !== undefined }),
+    Effect.retry({
+      schedule: Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]),
+      while: () => current !== undefined
+    }),
     Effect.ignore,
     Effect.forkScoped
   )
   yield* Deferred.await(first)
-  return { call: (method, ...args) => Effect.suspend(() => current!.call(method, ...args)) }
+  // Not dead for good, as a thread without this would be.
+  const restarting = (error: WorkerError): WorkerError =>
+    error.code === "worker-died" ? new WorkerError({ ...error, code: "worker-restarting" }) : error
+  return {
+    call: (method, ...args) => Effect.suspend(() => Effect.mapError(current!.call(method, ...args), restarting))
+  }
 })
 
-const make = Effect.fn("ReadModelsSqlite.make")(function*(
+const make = Effect.fn("ReadModelsSqlite.make")(function* (
   options: ReadModelsSqliteOptions
 ): Effect.fn.Return<ReadModels["Service"], WorkerError, Scope.Scope> {
   const { file, partitions } = options
@@ -110,12 +121,14 @@ const make = Effect.fn("ReadModelsSqlite.make")(function*(
   const ask = <K extends keyof ReadModelsMethods & string>(method: K, ...args: Parameters<ReadModelsMethods[K]>) =>
     client.call(method, ...args).pipe(Effect.tapError(damaged), Effect.mapError(unavailable))
 
-  const shadow = Effect.gen(function*() {
+  const shadow = Effect.gen(function* () {
     yield* Effect.acquireRelease(shadowing.take(1), () => shadowing.release(1))
     const other = shadowFile(file)
     // After its thread has ended, unless the file has taken the place of the live one.
     yield* Effect.addFinalizer(() =>
-      Effect.promise(() => Promise.all(["", "-wal", "-shm"].map((suffix) => fs.rm(other + suffix, { force: true }).catch(() => {}))))
+      Effect.promise(() =>
+        Promise.all(["", "-wal", "-shm"].map((suffix) => fs.rm(other + suffix, { force: true }).catch(() => {})))
+      )
     )
     const scope = yield* Scope.fork(yield* Effect.scope)
     const second = yield* Scope.provide(startWorker({ ...options, file: other, fresh: true }), scope)
@@ -126,15 +139,17 @@ const make = Effect.fn("ReadModelsSqlite.make")(function*(
       snapshot: snapshotOf(second),
       replaceLive: (last) =>
         writing.withPermits(1)(
-          Effect.gen(function*() {
+          Effect.gen(function* () {
             yield* last(progress.current())
             const before = yield* ask("counts")
             const after = yield* Effect.mapError(second.call("counts"), unavailable)
-            yield* Effect.uninterruptible(Effect.gen(function*() {
-              // Closed first, so that everything is in the one file that is renamed.
-              yield* Scope.close(scope, Exit.void)
-              progress.set(yield* ask("replaceBy", other))
-            }))
+            yield* Effect.uninterruptible(
+              Effect.gen(function* () {
+                // Closed first, so that everything is in the one file that is renamed.
+                yield* Scope.close(scope, Exit.void)
+                progress.set(yield* ask("replaceBy", other))
+              })
+            )
             return { before, after }
           })
         )

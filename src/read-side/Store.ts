@@ -22,12 +22,7 @@ export interface Store {
   readonly page: (conv: ConversationId, request: PageRequest) => Page | undefined
   readonly roster: (conv: ConversationId, after: UserId, limit: number) => ReadonlyArray<Member>
   readonly conversations: (user: UserId, before: ConversationsBefore | undefined, limit: number) => Conversations
-  readonly inbox: (
-    user: UserId,
-    vector: Vector,
-    after: ConversationId,
-    limit: number
-  ) => ReadonlyArray<InboxEntry>
+  readonly inbox: (user: UserId, vector: Vector, after: ConversationId, limit: number) => ReadonlyArray<InboxEntry>
   readonly counts: () => Counts
 }
 
@@ -76,7 +71,17 @@ export const KINDS = { conversation: "conversation", member: "member", message: 
 /** The canonical rows. Seqs are padded, so that their text is in the order of their numbers. */
 export const dumpConversation = (row: ConversationRow): DumpRow => ({
   key: [row.conv, KINDS.conversation],
-  value: JSON.stringify([row.kind, row.title ?? null, row.partition, row.head, row.at, row.position, row.members, row.messages, row.last])
+  value: JSON.stringify([
+    row.kind,
+    row.title ?? null,
+    row.partition,
+    row.head,
+    row.at,
+    row.position,
+    row.members,
+    row.messages,
+    row.last
+  ])
 })
 
 export const dumpMember = (conv: ConversationId, row: MemberRow): DumpRow => ({

@@ -153,8 +153,9 @@ export const makeMemoryStore = (partitions: number): Store & { readonly dump: ()
     conversations: (user, before, limit) => {
       const found = memberships(user)
         .filter(({ me }) => me.left === 0)
-        .filter(({ held: { row } }) =>
-          before === undefined || row.at < before.at || (row.at === before.at && row.conv < before.conv)
+        .filter(
+          ({ held: { row } }) =>
+            before === undefined || row.at < before.at || (row.at === before.at && row.conv < before.conv)
         )
         .sort(({ held: { row: a } }, { held: { row: b } }) => (a.at !== b.at ? b.at - a.at : a.conv < b.conv ? 1 : -1))
       const items = found.slice(0, limit).map(({ held, me }) => {
@@ -176,7 +177,8 @@ export const makeMemoryStore = (partitions: number): Store & { readonly dump: ()
       for (const held of conversations.values()) {
         counts.members += here(held).length
         counts.messages += held.messages.length
-        for (const emojis of held.reactions.values()) for (const users of emojis.values()) counts.reactions += users.size
+        for (const emojis of held.reactions.values())
+          for (const users of emojis.values()) counts.reactions += users.size
       }
       return counts
     },

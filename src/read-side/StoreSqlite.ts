@@ -43,12 +43,20 @@ export const createTables = (db: DatabaseSync, log: string, partitions: number):
 
 /** Whether the file's rows are a fold of this log, with this many partitions. */
 export const isOfLog = (db: DatabaseSync, log: string, partitions: number): boolean => {
-  const meta = new Map(db.prepare("SELECT key, value FROM meta").all().map((row) => [row["key"], row["value"]]))
+  const meta = new Map(
+    db
+      .prepare("SELECT key, value FROM meta")
+      .all()
+      .map((row) => [row["key"], row["value"]])
+  )
   return meta.get("log") === log && meta.get("partitions") === String(partitions)
 }
 
 export const readCheckpoints = (db: DatabaseSync): Array<number> =>
-  db.prepare("SELECT position FROM checkpoints ORDER BY partition").all().map((row) => row["position"] as number)
+  db
+    .prepare("SELECT position FROM checkpoints ORDER BY partition")
+    .all()
+    .map((row) => row["position"] as number)
 
 /**
  * Events in one transaction, unless {@link SqliteStore.commit} comes first. Many batches share one, because what a commit costs is the
@@ -65,8 +73,10 @@ export interface SqliteStore extends Store {
 /** The store of a file that has its tables. */
 export const makeSqliteStore = (db: DatabaseSync): SqliteStore => {
   const sql = statements(db)
-  const all = (text: string, ...values: Array<string | number>) => sql(text).all(...values) as unknown as ReadonlyArray<Row>
-  const one = (text: string, ...values: Array<string | number>) => sql(text).get(...values) as unknown as Row | undefined
+  const all = (text: string, ...values: Array<string | number>) =>
+    sql(text).all(...values) as unknown as ReadonlyArray<Row>
+  const one = (text: string, ...values: Array<string | number>) =>
+    sql(text).get(...values) as unknown as Row | undefined
   const cache = makeRowCache(db)
   const messages = messageReader(sql)
   let committed = readCheckpoints(db)
@@ -102,14 +112,18 @@ export const makeSqliteStore = (db: DatabaseSync): SqliteStore => {
     uncommitted = 0
   }
   /** Reads see what was applied, or fail: never less than the checkpoints that were told. */
-  const reading = <Args extends ReadonlyArray<unknown>, A>(read: (...args: Args) => A) => (...args: Args): A => {
-    if (fellBack) throw new Error("what was applied last was lost; it is taken from the log again")
-    if (uncommitted > 0) orFallBack(cache.flush)
-    return read(...args)
-  }
+  const reading =
+    <Args extends ReadonlyArray<unknown>, A>(read: (...args: Args) => A) =>
+    (...args: Args): A => {
+      if (fellBack) throw new Error("what was applied last was lost; it is taken from the log again")
+      if (uncommitted > 0) orFallBack(cache.flush)
+      return read(...args)
+    }
 
   const names = (id: number): ReadonlyArray<UserId> =>
-    all("SELECT user FROM members WHERE conversation = ? AND gone = 0 ORDER BY user", id).map(([user]) => user as string)
+    all("SELECT user FROM members WHERE conversation = ? AND gone = 0 ORDER BY user", id).map(
+      ([user]) => user as string
+    )
   const find = (conv: ConversationId) => {
     const row = one("SELECT * FROM conversations WHERE conv = ?", conv)
     return row && { id: row[0] as number, row: conversationOf(row) }
@@ -126,7 +140,8 @@ export const makeSqliteStore = (db: DatabaseSync): SqliteStore => {
         if (!db.isTransaction) db.exec("BEGIN IMMEDIATE")
         applyRuns(cache.rows, next, runs)
       })
-      for (let partition = 0; partition < next.length; partition++) uncommitted += next[partition]! - checkpoints[partition]!
+      for (let partition = 0; partition < next.length; partition++)
+        uncommitted += next[partition]! - checkpoints[partition]!
       checkpoints = next
       if (uncommitted >= COMMIT_EVENTS) commit()
       fellBack = false
@@ -151,9 +166,10 @@ export const makeSqliteStore = (db: DatabaseSync): SqliteStore => {
         older === undefined ? [] : messages.below(id, conv, older.before, older.limit),
         newer === undefined ? [] : messages.above(id, conv, newer.after, newer.limit)
       )
-      const receipts = row.members > NAMED_RECEIPTS_MAX
-        ? undefined
-        : all("SELECT * FROM members WHERE conversation = ? AND gone = 0 ORDER BY user", id).map(memberOf)
+      const receipts =
+        row.members > NAMED_RECEIPTS_MAX
+          ? undefined
+          : all("SELECT * FROM members WHERE conversation = ? AND gone = 0 ORDER BY user", id).map(memberOf)
       return {
         messages: chosen.map(({ message }) => message()),
         head: row.head,
@@ -168,25 +184,33 @@ export const makeSqliteStore = (db: DatabaseSync): SqliteStore => {
         conv,
         after,
         limit
-      ).map(([user, admin, since]) => ({ user: user as string, admin: admin === 1, since: since as number }))),
-    conversations: reading<Parameters<Store["conversations"]>, ReturnType<Store["conversations"]>>((user, before, limit) => {
-      const found = all(
-        `SELECT c.*, m.* FROM members m JOIN conversations c ON c.id = m.conversation
+      ).map(([user, admin, since]) => ({ user: user as string, admin: admin === 1, since: since as number }))
+    ),
+    conversations: reading<Parameters<Store["conversations"]>, ReturnType<Store["conversations"]>>(
+      (user, before, limit) => {
+        const found = all(
+          `SELECT c.*, m.* FROM members m JOIN conversations c ON c.id = m.conversation
          WHERE m.user = ? AND m.gone = 0 AND (c.at, c.conv) < (?, ?) ORDER BY c.at DESC, c.conv DESC LIMIT ?`,
-        user,
-        before?.at ?? Number.MAX_SAFE_INTEGER,
-        before?.conv ?? "",
-        limit + 1
-      )
-      const items = found.slice(0, limit).map((columns) => {
-        const id = columns[0] as number
-        const row = conversationOf(columns)
-        const last = row.last === 0 ? undefined : messages.above(id, row.conv, row.last - 1, 1)[0]?.message()
-        return conversationItem(row, memberOf(columns.slice(11)), row.members > NAMED_RECEIPTS_MAX ? undefined : names(id), last)
-      })
-      const count = fitting(items.map(({ item }) => jsonBytes(item)))
-      return { items: items.slice(0, count), more: found.length > count }
-    }),
+          user,
+          before?.at ?? Number.MAX_SAFE_INTEGER,
+          before?.conv ?? "",
+          limit + 1
+        )
+        const items = found.slice(0, limit).map((columns) => {
+          const id = columns[0] as number
+          const row = conversationOf(columns)
+          const last = row.last === 0 ? undefined : messages.above(id, row.conv, row.last - 1, 1)[0]?.message()
+          return conversationItem(
+            row,
+            memberOf(columns.slice(11)),
+            row.members > NAMED_RECEIPTS_MAX ? undefined : names(id),
+            last
+          )
+        })
+        const count = fitting(items.map(({ item }) => jsonBytes(item)))
+        return { items: items.slice(0, count), more: found.length > count }
+      }
+    ),
     inbox: reading<Parameters<Store["inbox"]>, ReturnType<Store["inbox"]>>((user, vector, after, limit) => {
       const found: Array<InboxEntry> = []
       const rows = sql(
@@ -207,8 +231,10 @@ export const makeSqliteStore = (db: DatabaseSync): SqliteStore => {
 
 const countsOf = (db: DatabaseSync): Counts =>
   ({
-    ...db.prepare(
-      `SELECT (SELECT count(*) FROM conversations) AS conversations, (SELECT count(*) FROM members WHERE gone = 0) AS members,
+    ...db
+      .prepare(
+        `SELECT (SELECT count(*) FROM conversations) AS conversations, (SELECT count(*) FROM members WHERE gone = 0) AS members,
        (SELECT count(*) FROM messages) AS messages, (SELECT count(*) FROM reactions) AS reactions`
-    ).get()
+      )
+      .get()
   }) as unknown as Counts

@@ -10,7 +10,7 @@ export const PAGE_EVENTS = 1_000
  * Reads the log from `from` to `target` and applies it, a page being read while the one before is applied. Answers where it got: less than the target
  * when the log ends before it, or when what was applied did not go on from what was read.
  */
-export const fill = Effect.fnUntraced(function*<E>(options: {
+export const fill = Effect.fnUntraced(function* <E>(options: {
   readonly log: EventReader
   readonly from: Vector
   readonly target: Vector
@@ -21,7 +21,7 @@ export const fill = Effect.fnUntraced(function*<E>(options: {
   const { apply, log, onApplied, target } = options
   let checkpoints = options.from
   const at = [...options.from]
-  const page = Effect.fnUntraced(function*() {
+  const page = Effect.fnUntraced(function* () {
     const runs: Array<Run> = []
     let room = PAGE_EVENTS
     for (let partition = 0; partition < target.length && room > 0; partition++) {

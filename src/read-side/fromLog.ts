@@ -35,7 +35,7 @@ export const membersOf = (state: Conversation): ReadonlyArray<Member> =>
   [...HashMap.values(state.members)].sort((a, b) => (a.user < b.user ? -1 : 1))
 
 /** All conversations that a user is or was in. */
-export const allMemberships = Effect.fnUntraced(function*(
+export const allMemberships = Effect.fnUntraced(function* (
   log: EventReader,
   user: UserId
 ): Effect.fn.Return<ReadonlyArray<Membership>, LogUnavailable> {
@@ -48,7 +48,7 @@ export const allMemberships = Effect.fnUntraced(function*(
 })
 
 /** Messages beyond a bound and up to the state's head, nearest to the bound first. Nothing after the head: it may come after a removal. */
-const scan = Effect.fnUntraced(function*(
+const scan = Effect.fnUntraced(function* (
   log: EventReader,
   { conv, seq }: Conversation,
   bound: { readonly before: Seq } | { readonly after: Seq },
@@ -71,12 +71,19 @@ const fold = (log: EventReader, { conv, seq }: Conversation, messages: ReadonlyA
   messages.length === 0
     ? Effect.succeed([])
     : Effect.map(
-        log.amendments(conv, messages.map((message) => message.seq)),
-        (amendments) => foldMessages(messages, amendments.filter((event) => event.seq <= seq)).map(withinReactionBytes)
+        log.amendments(
+          conv,
+          messages.map((message) => message.seq)
+        ),
+        (amendments) =>
+          foldMessages(
+            messages,
+            amendments.filter((event) => event.seq <= seq)
+          ).map(withinReactionBytes)
       )
 
 /** The page that the read models would answer. */
-export const pageFromLog = Effect.fnUntraced(function*(
+export const pageFromLog = Effect.fnUntraced(function* (
   log: EventReader,
   state: Conversation,
   request: PageRequest
@@ -96,11 +103,14 @@ export const pageFromLog = Effect.fnUntraced(function*(
 })
 
 /** Unread messages of a user, counted; and the newest message. */
-const unreadAndLast = Effect.fnUntraced(function*(
+const unreadAndLast = Effect.fnUntraced(function* (
   log: EventReader,
   state: Conversation,
   me: Member
-): Effect.fn.Return<{ readonly unread: number; readonly last: FoldedMessage | undefined }, LogUnavailable | QueryRefused> {
+): Effect.fn.Return<
+  { readonly unread: number; readonly last: FoldedMessage | undefined },
+  LogUnavailable | QueryRefused
+> {
   let unread = 0
   let after = me.seen
   for (let read = 0; after < state.seq; read += SCAN_PAGE) {
@@ -115,7 +125,7 @@ const unreadAndLast = Effect.fnUntraced(function*(
 })
 
 /** The page of a user's conversations that the read models would answer. */
-export const conversationsFromLog = Effect.fnUntraced(function*(
+export const conversationsFromLog = Effect.fnUntraced(function* (
   log: EventReader,
   user: UserId,
   before: ConversationsBefore | undefined,
@@ -127,7 +137,8 @@ export const conversationsFromLog = Effect.fnUntraced(function*(
   for (const { conv } of memberships) {
     const state = yield* log.conversation(conv)
     if (state === undefined || state.seq === 0 || !HashMap.has(state.members, user)) continue
-    if (before === undefined || state.at < before.at || (state.at === before.at && conv < before.conv)) found.push(state)
+    if (before === undefined || state.at < before.at || (state.at === before.at && conv < before.conv))
+      found.push(state)
   }
   found.sort((a, b) => (a.at !== b.at ? b.at - a.at : a.conv < b.conv ? 1 : -1))
   const items: Array<{ readonly item: ConversationItem; readonly at: number }> = []

@@ -87,7 +87,7 @@ export const foldMessages = (
 
 const mapAt = <K, A, B>(maps: Map<K, Map<A, B>>, key: K): Map<A, B> => {
   let map = maps.get(key)
-  if (map === undefined) maps.set(key, (map = new Map()))
+  if (map === undefined) maps.set(key, (map = new Map<A, B>()))
   return map
 }
 

@@ -26,7 +26,7 @@ export const usableCursor = ({ barrier, since }: MissedRequest): Vector | undefi
  * - otherwise `Replay`: from what the device says it has, or from the first event after the cursor, whichever is lower. A conversation
  *   without anything after the cursor is replayed too when the device says that it has less than there is.
  */
-export const findMissed = Effect.fnUntraced(function*(
+export const findMissed = Effect.fnUntraced(function* (
   log: EventReader,
   request: MissedRequest,
   entries: ReadonlyArray<InboxEntry>
@@ -74,7 +74,7 @@ export const findMissed = Effect.fnUntraced(function*(
 })
 
 /** The seq of the last event at or before a position; undefined when more than 200 events came after it. */
-const seqAt = Effect.fnUntraced(function*(
+const seqAt = Effect.fnUntraced(function* (
   log: EventReader,
   conv: ConversationId,
   head: Seq,

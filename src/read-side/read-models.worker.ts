@@ -124,7 +124,8 @@ const make = (options: ReadModelsFile) => {
       snapshots.set(++lastSnapshot, { db: reader, rows: makeSqliteDump(reader) })
       return { id: lastSnapshot, checkpoints: readCheckpoints(reader) }
     },
-    snapshotRows: (id: number, after: ReadonlyArray<string> | undefined, limit: number) => snapshots.get(id)!.rows(after, limit),
+    snapshotRows: (id: number, after: ReadonlyArray<string> | undefined, limit: number) =>
+      snapshots.get(id)!.rows(after, limit),
     endSnapshot: (id: number) => {
       snapshots.get(id)?.db.close()
       snapshots.delete(id)

@@ -47,38 +47,47 @@ export const sum = (vector: Vector): number => vector.reduce((total, position) =
  * Rebuilds all read models from the log's first event, beside the live ones, which go on working and are replaced in one step at the end. Whatever fails on
  * the way, or a crash, leaves the live ones as they were. Nothing is sent to anyone.
  */
-export const replay = Effect.fn("ReadSide.replay")(
-  function*({ log, onProgress, readModels }: ReplayOptions): Effect.fn.Return<ReplayResult, LogUnavailable | ReadModelsUnavailable, Scope.Scope> {
-    const started = yield* Clock.currentTimeMillis
-    const shadow = yield* readModels.shadow
-    let checkpoints = zeroVector(log.partitions)
-    const fillTo = Effect.fnUntraced(function*(target: Vector) {
-      const total = sum(target)
-      checkpoints = yield* fill({
-        log,
-        from: checkpoints,
-        target,
-        apply: shadow.apply,
-        onApplied: onProgress && ((reached) =>
+export const replay = Effect.fn("ReadSide.replay")(function* ({
+  log,
+  onProgress,
+  readModels
+}: ReplayOptions): Effect.fn.Return<ReplayResult, LogUnavailable | ReadModelsUnavailable, Scope.Scope> {
+  const started = yield* Clock.currentTimeMillis
+  const shadow = yield* readModels.shadow
+  let checkpoints = zeroVector(log.partitions)
+  const fillTo = Effect.fnUntraced(function* (target: Vector) {
+    const total = sum(target)
+    checkpoints = yield* fill({
+      log,
+      from: checkpoints,
+      target,
+      apply: shadow.apply,
+      onApplied:
+        onProgress &&
+        ((reached) =>
           Effect.flatMap(Clock.currentTimeMillis, (now) => {
             const done = sum(reached)
-            return onProgress({ done, total: Math.max(total, done), perSecond: Math.round((done * 1_000) / Math.max(1, now - started)) })
+            return onProgress({
+              done,
+              total: Math.max(total, done),
+              perSecond: Math.round((done * 1_000) / Math.max(1, now - started))
+            })
           }))
-      })
     })
-    for (let round = 0; round < ROUNDS; round++) {
-      const heads = yield* log.heads
-      if (sum(heads) - sum(checkpoints) <= LAST_EVENTS) break
-      yield* fillTo(heads)
-    }
-    yield* readModels.reached(checkpoints, COMPARE_MS)
-    let comparable = false
-    const counts = yield* shadow.replaceLive(Effect.fnUntraced(function*(live) {
+  })
+  for (let round = 0; round < ROUNDS; round++) {
+    const heads = yield* log.heads
+    if (sum(heads) - sum(checkpoints) <= LAST_EVENTS) break
+    yield* fillTo(heads)
+  }
+  yield* readModels.reached(checkpoints, COMPARE_MS)
+  let comparable = false
+  const counts = yield* shadow.replaceLive(
+    Effect.fnUntraced(function* (live) {
       yield* fillTo(live)
       comparable = atLeast(live, checkpoints) && atLeast(checkpoints, live)
-    }))
-    const ended = yield* Clock.currentTimeMillis
-    return { events: sum(checkpoints), millis: ended - started, checkpoints, ...counts, comparable }
-  },
-  Effect.scoped
-)
+    })
+  )
+  const ended = yield* Clock.currentTimeMillis
+  return { events: sum(checkpoints), millis: ended - started, checkpoints, ...counts, comparable }
+}, Effect.scoped)

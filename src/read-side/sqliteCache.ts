@@ -79,7 +79,9 @@ export const makeRowCache = (
     const key = `${id} ${user}`
     const cached = members.get(key)
     if (cached !== undefined) return cached
-    const row = sql("SELECT * FROM members WHERE conversation = ? AND user = ?").get(id, user) as unknown as Row | undefined
+    const row = sql("SELECT * FROM members WHERE conversation = ? AND user = ?").get(id, user) as unknown as
+      | Row
+      | undefined
     if (row === undefined) return undefined
     const loaded = { id, row: memberOf(row), dirty: false }
     members.set(key, loaded)
@@ -103,8 +105,11 @@ export const makeRowCache = (
     putConversation: (row) => {
       let entry = conversation(row.conv)
       if (entry === undefined) {
-        const { lastInsertRowid } = sql("INSERT INTO conversations VALUES (NULL, ?, ?, NULL, ?, 0, 0, 0, 0, 0, 0)")
-          .run(row.conv, row.kind, row.partition)
+        const { lastInsertRowid } = sql("INSERT INTO conversations VALUES (NULL, ?, ?, NULL, ?, 0, 0, 0, 0, 0, 0)").run(
+          row.conv,
+          row.kind,
+          row.partition
+        )
         entry = { id: Number(lastInsertRowid), row, dirty: false }
         conversations.set(row.conv, entry)
       }
@@ -131,8 +136,9 @@ export const makeRowCache = (
       const { id } = conversation(conv)!
       let admin: MemberRow | undefined
       let eldest: MemberRow | undefined
-      const candidates = sql("SELECT * FROM members WHERE conversation = ? AND gone = 0 ORDER BY user")
-        .iterate(id) as unknown as Iterable<Row>
+      const candidates = sql("SELECT * FROM members WHERE conversation = ? AND gone = 0 ORDER BY user").iterate(
+        id
+      ) as unknown as Iterable<Row>
       for (const candidate of candidates) {
         if (except.has(candidate[1] as string)) continue
         if (admin === undefined && candidate[2] === 1) admin = memberOf(candidate)
@@ -141,8 +147,10 @@ export const makeRowCache = (
       return { admin, eldest }
     },
     message: (conv, seq) => {
-      const found = sql("SELECT message FROM messages WHERE conversation = ? AND seq = ?")
-        .get(conversation(conv)!.id, seq) as unknown as readonly [string] | undefined
+      const found = sql("SELECT message FROM messages WHERE conversation = ? AND seq = ?").get(
+        conversation(conv)!.id,
+        seq
+      ) as unknown as readonly [string] | undefined
       return found && (JSON.parse(found[0]) as MessageRow)
     },
     putMessage: (conv, seq, row) => {
@@ -166,8 +174,9 @@ export const makeRowCache = (
       sql("UPDATE messages SET reactions = 0 WHERE conversation = ? AND seq = ?").run(id, seq)
     },
     countByOthers: (conv, user, after, upTo) => {
-      const [count] = sql("SELECT count(*) FROM messages WHERE conversation = ? AND seq > ? AND seq <= ? AND author <> ?")
-        .get(conversation(conv)!.id, after, upTo, user) as unknown as readonly [number]
+      const [count] = sql(
+        "SELECT count(*) FROM messages WHERE conversation = ? AND seq > ? AND seq <= ? AND author <> ?"
+      ).get(conversation(conv)!.id, after, upTo, user) as unknown as readonly [number]
       return count
     }
   }

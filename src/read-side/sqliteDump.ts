@@ -7,9 +7,10 @@ import { dumpConversation, dumpMember, dumpMessage, KINDS } from "./Store.ts"
 /** The canonical rows of a file, a page at a time: conversation by conversation, each with its members and messages. */
 export const makeSqliteDump = (
   db: DatabaseSync
-): (after: ReadonlyArray<string> | undefined, limit: number) => ReadonlyArray<DumpRow> => {
+): ((after: ReadonlyArray<string> | undefined, limit: number) => ReadonlyArray<DumpRow>) => {
   const sql = statements(db)
-  const all = (text: string, ...values: Array<string | number>) => sql(text).all(...values) as unknown as ReadonlyArray<Row>
+  const all = (text: string, ...values: Array<string | number>) =>
+    sql(text).all(...values) as unknown as ReadonlyArray<Row>
   const messages = messageReader(sql)
   return (after, limit) => {
     const found: Array<DumpRow> = []
@@ -17,7 +18,12 @@ export const makeSqliteDump = (
     const within = (id: number, conv: string, user: string, seq: number): void => {
       // A user in the key of the last row means: members after it; a seq means that the members are done.
       if (seq === 0) {
-        for (const row of all("SELECT * FROM members WHERE conversation = ? AND user > ? ORDER BY user LIMIT ?", id, user, room())) {
+        for (const row of all(
+          "SELECT * FROM members WHERE conversation = ? AND user > ? ORDER BY user LIMIT ?",
+          id,
+          user,
+          room()
+        )) {
           found.push(dumpMember(conv, memberOf(row)))
         }
       }

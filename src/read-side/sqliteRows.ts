@@ -42,8 +42,9 @@ export interface StoredMessage {
 export const messageReader = (sql: (text: string) => StatementSync) => {
   const reactions = (id: number, seq: Seq, bytes: number): FoldedMessage["reactions"] => {
     const found = new Map<string, Set<UserId>>()
-    const rows = sql("SELECT emoji, user FROM reactions WHERE conversation = ? AND seq = ? ORDER BY emoji, user")
-      .iterate(id, seq) as unknown as Iterable<readonly [string, UserId]>
+    const rows = sql(
+      "SELECT emoji, user FROM reactions WHERE conversation = ? AND seq = ? ORDER BY emoji, user"
+    ).iterate(id, seq) as unknown as Iterable<readonly [string, UserId]>
     let size = 0
     for (const [emoji, user] of rows) {
       react(found, emoji, user, true)
@@ -70,7 +71,9 @@ export const messageReader = (sql: (text: string) => StatementSync) => {
         }
       }
       const all = reactions(id, seq as number, REACTIONS_BYTES)
-      const message = withinReactionBytes(foldedMessage(conv, seq as number, JSON.parse(json as string) as MessageRow, all))
+      const message = withinReactionBytes(
+        foldedMessage(conv, seq as number, JSON.parse(json as string) as MessageRow, all)
+      )
       return { bytes: Buffer.byteLength(JSON.stringify(message)) + 1, message: () => message }
     })
   return {
@@ -79,15 +82,19 @@ export const messageReader = (sql: (text: string) => StatementSync) => {
       stored(
         id,
         conv,
-        sql("SELECT seq, reactions, message FROM messages WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?")
-          .all(id, before, limit) as unknown as ReadonlyArray<Row>
+        sql(
+          "SELECT seq, reactions, message FROM messages WHERE conversation = ? AND seq < ? ORDER BY seq DESC LIMIT ?"
+        ).all(id, before, limit) as unknown as ReadonlyArray<Row>
       ),
     above: (id: number, conv: ConversationId, after: Seq, limit: number) =>
       stored(
         id,
         conv,
-        sql("SELECT seq, reactions, message FROM messages WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?")
-          .all(id, after, limit) as unknown as ReadonlyArray<Row>
+        sql("SELECT seq, reactions, message FROM messages WHERE conversation = ? AND seq > ? ORDER BY seq LIMIT ?").all(
+          id,
+          after,
+          limit
+        ) as unknown as ReadonlyArray<Row>
       )
   }
 }

@@ -52,50 +52,49 @@ const ROUNDS = 100
  * Computes the read models from the log once more, into an empty set beside the live one, and compares both row by row, byte for byte. Live traffic goes
  * on: what is compared is a snapshot, and the copy is brought to exactly its checkpoints.
  */
-export const verify = Effect.fn("ReadSide.verify")(
-  function*(options: VerifyOptions): Effect.fn.Return<VerifyResult, LogUnavailable | ReadModelsUnavailable, Scope.Scope> {
-    const { log, onProgress, readModels } = options
-    const shadow = yield* readModels.shadow
-    let checkpoints: Vector = zeroVector(log.partitions)
-    const fillTo = Effect.fnUntraced(function*(target: Vector) {
-      checkpoints = yield* fill({
-        log,
-        from: checkpoints,
-        target,
-        apply: shadow.apply,
-        onApplied: onProgress && ((reached) => onProgress({ phase: "recompute", done: sum(reached), total: sum(target) }))
-      })
+export const verify = Effect.fn("ReadSide.verify")(function* (
+  options: VerifyOptions
+): Effect.fn.Return<VerifyResult, LogUnavailable | ReadModelsUnavailable, Scope.Scope> {
+  const { log, onProgress, readModels } = options
+  const shadow = yield* readModels.shadow
+  let checkpoints: Vector = zeroVector(log.partitions)
+  const fillTo = Effect.fnUntraced(function* (target: Vector) {
+    checkpoints = yield* fill({
+      log,
+      from: checkpoints,
+      target,
+      apply: shadow.apply,
+      onApplied: onProgress && ((reached) => onProgress({ phase: "recompute", done: sum(reached), total: sum(target) }))
     })
-    for (let round = 0; round < ROUNDS; round++) {
-      const live = yield* readModels.checkpoints
-      if (sum(live) - sum(checkpoints) <= LAST_EVENTS) break
-      yield* fillTo(live)
-    }
-    const found = yield* readModels.snapshot
-    yield* fillTo(found.checkpoints)
-    if (!atLeast(checkpoints, found.checkpoints) || !atLeast(found.checkpoints, checkpoints)) {
-      return yield* new ReadModelsUnavailable({
-        operation: "verify",
-        reason: "they moved back while they were compared, or are ahead of the log; run verify again",
-        cause: undefined
-      })
-    }
-    const counts = yield* shadow.counts
-    const total = counts.conversations + counts.members + counts.messages
-    const compared = yield* compare(yield* shadow.snapshot, found, options.maxDifferences ?? 100, (done) =>
-      onProgress === undefined ? Effect.void : onProgress({ phase: "compare", done, total: Math.max(total, done) })
-    )
-    return { checkpoints, events: sum(checkpoints), ...compared }
-  },
-  Effect.scoped
-)
+  })
+  for (let round = 0; round < ROUNDS; round++) {
+    const live = yield* readModels.checkpoints
+    if (sum(live) - sum(checkpoints) <= LAST_EVENTS) break
+    yield* fillTo(live)
+  }
+  const found = yield* readModels.snapshot
+  yield* fillTo(found.checkpoints)
+  if (!atLeast(checkpoints, found.checkpoints) || !atLeast(found.checkpoints, checkpoints)) {
+    return yield* new ReadModelsUnavailable({
+      operation: "verify",
+      reason: "they moved back while they were compared, or are ahead of the log; run verify again",
+      cause: undefined
+    })
+  }
+  const counts = yield* shadow.counts
+  const total = counts.conversations + counts.members + counts.messages
+  const compared = yield* compare(yield* shadow.snapshot, found, options.maxDifferences ?? 100, (done) =>
+    onProgress === undefined ? Effect.void : onProgress({ phase: "compare", done, total: Math.max(total, done) })
+  )
+  return { checkpoints, events: sum(checkpoints), ...compared }
+}, Effect.scoped)
 
 /** Rows of a snapshot, one after another. */
 const cursorOf = (snapshot: Snapshot) => {
   let page: ReadonlyArray<DumpRow> = []
   let index = 0
   let after: ReadonlyArray<string> | undefined
-  return Effect.fnUntraced(function*() {
+  return Effect.fnUntraced(function* () {
     if (index >= page.length) {
       page = yield* snapshot.rows(after, PAGE_ROWS)
       index = 0
@@ -105,7 +104,7 @@ const cursorOf = (snapshot: Snapshot) => {
   })
 }
 
-const compare = Effect.fnUntraced(function*(
+const compare = Effect.fnUntraced(function* (
   expected: Snapshot,
   found: Snapshot,
   most: number,
@@ -122,7 +121,8 @@ const compare = Effect.fnUntraced(function*(
     const order = right === undefined ? 1 : there === undefined ? -1 : compareKeys(right.key, there.key)
     if (order !== 0 || right!.value !== there!.value) {
       differing++
-      if (differences.length < most) differences.push(difference(order <= 0 ? right : undefined, order >= 0 ? there : undefined))
+      if (differences.length < most)
+        differences.push(difference(order <= 0 ? right : undefined, order >= 0 ? there : undefined))
     }
     if (order <= 0) {
       right = yield* nextExpected()

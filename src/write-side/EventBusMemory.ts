@@ -70,5 +70,4 @@ export const makeMemoryEventBus = (maxEvents = MAX_EVENTS): MemoryEventBus => {
 
 /** The bus within one process, or within the processes of a simulation. */
 export const layerMemory = (bus: MemoryEventBus): Layer.Layer<EventBus> =>
-  Layer.sync(EventBus, () =>
-    EventBus.of({ publish: (batch) => Effect.sync(() => bus.publish(batch)), take: bus.take }))
+  Layer.sync(EventBus, () => EventBus.of({ publish: (batch) => Effect.sync(() => bus.publish(batch)), take: bus.take }))

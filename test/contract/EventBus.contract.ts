@@ -12,12 +12,15 @@ export const eventBusContract = (
 
   describe(`EventBus: ${name}`, () => {
     it.live("brings every batch, in the order of each partition", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const end = yield* open
         const publisher = yield* end
         const taker = yield* end
         const published = logs.flatMap((events, partition) =>
-          Array.from({ length: Math.ceil(events.length / 3) }, (_, i) => ({ partition, events: events.slice(i * 3, i * 3 + 3) }))
+          Array.from({ length: Math.ceil(events.length / 3) }, (_, i) => ({
+            partition,
+            events: events.slice(i * 3, i * 3 + 3)
+          }))
         )
         for (const batch of published) yield* publisher.publish(batch)
         const found = logs.map((): Array<unknown> => [])
@@ -28,10 +31,11 @@ export const eventBusContract = (
           for (const { events, partition } of batches) found[partition]!.push(...events)
         }
         assert.deepStrictEqual<unknown>(found, logs)
-      }))
+      })
+    )
 
     it.live("waits for the first batch", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const end = yield* open
         const bus = yield* end
         const taken = yield* Effect.forkChild(bus.take(5), { startImmediately: true })
@@ -39,10 +43,11 @@ export const eventBusContract = (
         const batch = { partition: 1, events: logs[1]!.slice(0, 2) }
         yield* bus.publish(batch)
         assert.deepStrictEqual<unknown>(yield* Fiber.join(taken), [batch])
-      }))
+      })
+    )
 
     it.live("one who gave up waiting takes nothing with them", () =>
-      Effect.gen(function*() {
+      Effect.gen(function* () {
         const end = yield* open
         const bus = yield* end
         const given = yield* Effect.forkChild(bus.take(5), { startImmediately: true })
@@ -50,6 +55,7 @@ export const eventBusContract = (
         const batch = { partition: 2, events: logs[2]!.slice(0, 2) }
         yield* bus.publish(batch)
         assert.deepStrictEqual<unknown>(yield* bus.take(5), [batch])
-      }))
+      })
+    )
   })
 }

@@ -20,7 +20,10 @@ describe("EventBus in memory", () => {
     for (let i = 0; i < 5; i++) bus.publish({ partition: 0, events: events.slice(i * 4, i * 4 + 4) })
     assert.strictEqual(bus.dropped(), 12)
     assert.strictEqual(bus.waiting(), 8)
-    assert.deepStrictEqual(bus.poll(9).map((batch) => batch.events[0]!.position), [13, 17])
+    assert.deepStrictEqual(
+      bus.poll(9).map((batch) => batch.events[0]!.position),
+      [13, 17]
+    )
     assert.strictEqual(bus.waiting(), 0)
   })
 

@@ -11,7 +11,7 @@ import { readModelsContract } from "./ReadModels.contract.ts"
 readModelsContract("sqlite", {
   runs: 12,
   place: (partitions) =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const folder = yield* Effect.acquireRelease(
         Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "darda-read-"))),
         (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true }))

@@ -13,7 +13,7 @@ import { appendHistory } from "../support/historyLog.ts"
 
 const PARTITIONS = 4
 
-const setUp = Effect.fnUntraced(function*(options: { readonly wishes?: number; readonly busEvents?: number } = {}) {
+const setUp = Effect.fnUntraced(function* (options: { readonly wishes?: number; readonly busEvents?: number } = {}) {
   const history = historyOf(11, options.wishes ?? 400, { partitions: PARTITIONS })
   const log = makeMemoryLog(PARTITIONS)
   const bus = makeMemoryEventBus(options.busEvents)
@@ -33,7 +33,7 @@ const setUp = Effect.fnUntraced(function*(options: { readonly wishes?: number; r
 
 describe("Projector", () => {
   it.effect("applies what the bus brings, whatever is repeated", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const { bus, heads, history, projector } = yield* setUp()
       for (const [partition, events] of history.logs.entries()) {
         for (let i = 0; i < events.length; i += 5) {
@@ -44,20 +44,25 @@ describe("Projector", () => {
       let checkpoints = zeroVector(PARTITIONS)
       while (bus.waiting() > 0) checkpoints = yield* projector.runOnce
       assert.deepStrictEqual(checkpoints, heads)
-    }))
+    })
+  )
 
   it.effect("fills a hole from the log at once", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const { bus, history, projector } = yield* setUp()
       const partition = history.logs.findIndex((log) => log.length > 20)
       bus.publish({ partition, events: history.logs[partition]!.slice(12, 15) })
       assert.strictEqual((yield* projector.runOnce)[partition], 15)
-      bus.publish({ partition, events: [...history.logs[partition]!.slice(15, 16), ...history.logs[partition]!.slice(18, 20)] })
+      bus.publish({
+        partition,
+        events: [...history.logs[partition]!.slice(15, 16), ...history.logs[partition]!.slice(18, 20)]
+      })
       assert.strictEqual((yield* projector.runOnce)[partition], 20)
-    }))
+    })
+  )
 
   it.effect("finds in the log what a full bus dropped", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const { bus, heads, history, projector } = yield* setUp({ busEvents: 10 })
       for (const [partition, events] of history.logs.entries()) {
         for (const event of events) bus.publish({ partition, events: [event] })
@@ -66,10 +71,11 @@ describe("Projector", () => {
       assert.strictEqual(bus.waiting(), 10)
       yield* projector.runOnce
       assert.deepStrictEqual(yield* projector.catchUp, heads)
-    }))
+    })
+  )
 
   it.effect("catches up by itself, without any word from the bus, and then says that it is not behind", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const { heads, projector, readModels } = yield* setUp({ wishes: 6_000 })
       const running = yield* Effect.forkChild(projector.run)
       const reached = yield* Effect.forkChild(readModels.reached(heads, 60_000), { startImmediately: true })
@@ -77,10 +83,11 @@ describe("Projector", () => {
       assert.isTrue(yield* Fiber.join(reached))
       assert.strictEqual(projector.lag(), 0)
       yield* Fiber.interrupt(running)
-    }))
+    })
+  )
 
   it.effect("tries again for as long as the read models are away, and speaks of it rarely", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const { engine, heads, projector, readModels } = yield* setUp()
       const lines: Array<unknown> = []
       const logger = Logger.make(({ message }) => void lines.push(message))
@@ -102,10 +109,11 @@ describe("Projector", () => {
       assert.isTrue(yield* readModels.reached(heads, 0))
       assert.strictEqual(lines.length, 2)
       yield* Fiber.interrupt(running)
-    }))
+    })
+  )
 
   it.effect("goes on after an answer that was lost", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const { bus, engine, heads, history, projector } = yield* setUp()
       let calls = 0
       engine.intercept = (operation, moment) =>
@@ -115,14 +123,16 @@ describe("Projector", () => {
       for (const [partition, events] of history.logs.entries()) bus.publish({ partition, events })
       assert.strictEqual((yield* Effect.flip(projector.runOnce))._tag, "ReadModelsUnavailable")
       assert.deepStrictEqual(yield* projector.catchUp, heads)
-    }))
+    })
+  )
 
   it.effect("rebuilds from a log that ends before what was applied", () =>
-    Effect.gen(function*() {
+    Effect.gen(function* () {
       const { heads, projector, readModels } = yield* setUp({ wishes: 100 })
       const longer = historyOf(11, 4_000, { partitions: PARTITIONS })
       yield* readModels.apply(longer.logs.map((events, partition) => ({ partition, events })))
       assert.notDeepEqual(yield* projector.catchUp, heads)
       assert.deepStrictEqual(yield* projector.catchUp, heads)
-    }))
+    })
+  )
 })

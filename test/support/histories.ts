@@ -77,20 +77,23 @@ export const carryOut = (
     // Every 20th command is a repeat of an earlier cid, with the same content or another.
     const cid = `c${wish.target % 20 === 0 ? Math.floor(counter / 2) : counter}`
     counter++
-    const known = wish.conv % 3 === 0 || groups.length === 0
-      ? dmConversation(by, pick(users, wish.conv))
-      : pick(groups, wish.conv)
+    const known =
+      wish.conv % 3 === 0 || groups.length === 0 ? dmConversation(by, pick(users, wish.conv)) : pick(groups, wish.conv)
     const conv = wish.what === "create" ? groupConversation(by, cid) : known
     const state = conversations.get(conv) ?? initial(conv)
     const intent = intentOf(wish, state, users)
     const target = "target" in intent ? intent.target : "replyTo" in intent ? intent.replyTo : undefined
-    const decision = decide(state, { conv, by, cid: intent.type === "mark" ? "" : cid, intent, origin: { node: "n", session: "s" } }, {
-      now,
-      prior: priors.get(`${conv} ${by} ${cid}`),
-      author: target === undefined ? undefined : authors.get(conv)?.get(target),
-      recentDms: 0,
-      newDmsPerHour: 60
-    })
+    const decision = decide(
+      state,
+      { conv, by, cid: intent.type === "mark" ? "" : cid, intent, origin: { node: "n", session: "s" } },
+      {
+        now,
+        prior: priors.get(`${conv} ${by} ${cid}`),
+        author: target === undefined ? undefined : authors.get(conv)?.get(target),
+        recentDms: 0,
+        newDmsPerHour: 60
+      }
+    )
     if (decision._tag !== "Accepted") continue
     const partition = partitionOf(conv, partitions)
     const log = logs[partition]!
@@ -106,7 +109,8 @@ export const carryOut = (
     conversations.set(conv, evolve(state, event, event.position))
     if (event.type === "created") groups.push(conv)
     if (event.type === "message") authors.set(conv, (authors.get(conv) ?? new Map()).set(event.seq, by))
-    if (event.type !== "marked") priors.set(`${conv} ${by} ${cid}`, { seq: event.seq, at: event.at, digest: event.digest })
+    if (event.type !== "marked")
+      priors.set(`${conv} ${by} ${cid}`, { seq: event.seq, at: event.at, digest: event.digest })
   }
   const history: History = { partitions, users, events, logs, conversations }
   return Object.defineProperty(history, fc.toStringMethod, { enumerable: false, value: () => describe(events) })
@@ -115,8 +119,9 @@ export const carryOut = (
 /** One line an event, so that a counterexample can be read. */
 const describe = (events: ReadonlyArray<StoredEvent>): string =>
   events
-    .map(({ at, by, conv, data, position, partition, seq, type }) =>
-      `\n  ${partition}/${position} ${conv} #${seq} ${type} by ${by} at ${at} ${JSON.stringify(data)}`
+    .map(
+      ({ at, by, conv, data, position, partition, seq, type }) =>
+        `\n  ${partition}/${position} ${conv} #${seq} ${type} by ${by} at ${at} ${JSON.stringify(data)}`
     )
     .join("")
 

@@ -7,17 +7,20 @@ import type { EventLog, MemberRow } from "../../src/write-side/EventLog.ts"
 import type { History } from "./histories.ts"
 
 /** Appends a history to an empty log, as a committer would, in batches of `size` events. */
-export const appendHistory = Effect.fnUntraced(function*(log: EventLog["Service"], history: History, size = 50) {
+export const appendHistory = Effect.fnUntraced(function* (log: EventLog["Service"], history: History, size = 50) {
   const append = yield* appender(log)
   for (let i = 0; i < history.events.length; i += size) yield* append(history.events.slice(i, i + size))
 })
 
 /** Appends events that follow on one another to an empty log, a batch a call. */
-export const appender = Effect.fnUntraced(function*(log: EventLog["Service"]) {
-  const heads = yield* log.claim(Array.from({ length: log.partitions }, (_, partition) => partition), "test")
+export const appender = Effect.fnUntraced(function* (log: EventLog["Service"]) {
+  const heads = yield* log.claim(
+    Array.from({ length: log.partitions }, (_, partition) => partition),
+    "test"
+  )
   const positions = heads.map(({ position }) => position)
   const states = new Map<ConversationId, Conversation>()
-  return Effect.fnUntraced(function*(events: ReadonlyArray<StoredEvent>) {
+  return Effect.fnUntraced(function* (events: ReadonlyArray<StoredEvent>) {
     const conversations = new Set<ConversationId>()
     const members = new Map<string, MemberRow>()
     for (const event of events) {

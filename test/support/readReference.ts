@@ -37,7 +37,9 @@ export const referenceMessages = (history: History, conv: ConversationId): Reado
       delete message.reactions
     } else {
       const { emoji, on } = event.data
-      const pairs = Object.entries(message.reactions ?? {}).flatMap(([e, users]) => users.map((user) => [e, user] as const))
+      const pairs = Object.entries(message.reactions ?? {}).flatMap(([e, users]) =>
+        users.map((user) => [e, user] as const)
+      )
       const others = pairs.filter(([e, user]) => e !== emoji || user !== event.by)
       const next = (on ? [...others, [emoji, event.by] as const] : others).sort(([a, x], [b, y]) =>
         a !== b ? (a < b ? -1 : 1) : x < y ? -1 : 1
@@ -57,8 +59,8 @@ export const referenceMessages = (history: History, conv: ConversationId): Reado
 /** Messages by others after `seen`, counted one by one. */
 export const referenceUnread = (history: History, conv: ConversationId, user: UserId): number => {
   const seen = memberOf(history.conversations.get(conv)!, user)!.seen
-  return history.events.filter((event) =>
-    event.conv === conv && event.type === "message" && event.by !== user && event.seq > seen
+  return history.events.filter(
+    (event) => event.conv === conv && event.type === "message" && event.by !== user && event.seq > seen
   ).length
 }
 
@@ -73,8 +75,8 @@ export const referenceConversations = (history: History, user: UserId): Readonly
 export const referenceRemoval = (history: History, conv: ConversationId, user: UserId): StoredEvent | undefined =>
   memberOf(history.conversations.get(conv)!, user) !== undefined
     ? undefined
-    : history.events.findLast((event) =>
-        event.conv === conv && event.type === "members" && (event.data.removed ?? []).includes(user)
+    : history.events.findLast(
+        (event) => event.conv === conv && event.type === "members" && (event.data.removed ?? []).includes(user)
       )
 
 /** The timeline of a conversation. */
