@@ -158,6 +158,13 @@ export class Device {
     this.#leave()
   }
 
+  /** Loses its cursor, or has one that no log knows. */
+  forget(unknown: boolean): void {
+    this.#cursor = unknown ? "bm90IGEgY3Vyc29y" : undefined
+    this.have.clear()
+    this.#leave()
+  }
+
   /** Vanishes without closing anything; the next connection is another one. */
   vanish(): void {
     const link = this.#link

@@ -48,6 +48,8 @@ export class Loop {
   readonly random: Random
   now = EPOCH
   tasks = 0
+  /** Whose instructions are being executed. */
+  current: Process | undefined
   /** Called after every task. */
   afterTask: (() => void) | undefined
   readonly #processes: Array<Process> = []
@@ -88,6 +90,7 @@ export class Loop {
         continue
       }
       if (++this.tasks > MAX_TASKS) throw new Error(`This simulation does not come to rest: ${process.name} has more to do.`)
+      this.current = process
       task()
       this.afterTask?.()
     }
@@ -105,11 +108,23 @@ export class Loop {
         continue
       }
       this.now = Math.max(this.now, timer.at)
+      this.current = timer.process
       timer.run()
       this.afterTask?.()
       this.settle()
     }
     this.now = until
+  }
+}
+
+/** Runs something with the microtasks of the code under test in the hands of the loop, so that they take part in its order and die with their process. */
+export const withMicrotasks = <A>(loop: Loop, run: () => A): A => {
+  const original = globalThis.queueMicrotask
+  globalThis.queueMicrotask = (task) => loop.current?.post(task)
+  try {
+    return run()
+  } finally {
+    globalThis.queueMicrotask = original
   }
 }
 

@@ -1,4 +1,3 @@
-import * as Effect from "effect/Effect"
 import type { Connection } from "../../src/edge/Connection.ts"
 import type { Frame } from "../../src/edge/Frame.ts"
 import type { Transport } from "../../src/edge/Transport.ts"
@@ -54,15 +53,14 @@ export class Socket {
     this.#events = events
     edge.onKill.add(this.#edgeDied)
     this.transport = {
-      write: (frames) =>
-        Effect.callback<void>((resume) => {
-          if (this.#cut) return resume(Effect.void)
-          this.onWrite?.(frames)
-          this.#batch = { frames, done: () => this.#edge.post(() => resume(Effect.void)) }
-          this.unread = frames.length
-          this.unreadBytes = frames.reduce((bytes, frame) => bytes + frame.payload.length, 0)
-          this.#later(this.#deliver)
-        }),
+      write: (frames, done) => {
+        if (this.#cut) return this.#edge.post(done)
+        this.onWrite?.(frames)
+        this.#batch = { frames, done: () => this.#edge.post(done) }
+        this.unread = frames.length
+        this.unreadBytes = frames.reduce((bytes, frame) => bytes + frame.payload.length, 0)
+        this.#later(this.#deliver)
+      },
       ping: () => {
         if (!this.#dead && !this.#stalled) this.#later(() => this.#edge.post(() => this.#connection?.pong()))
       },

@@ -2,7 +2,6 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { Auth, Unauthorized } from "../../src/edge/auth/Auth.ts"
@@ -22,6 +21,8 @@ import { layerMemory as eventBusLayer, makeMemoryEventBus, type MemoryEventBus }
 import { EventLog } from "../../src/write-side/EventLog.ts"
 import { layerMemory as logLayer, makeMemoryLog, type MemoryLog } from "../../src/write-side/EventLogMemory.ts"
 import { Relay } from "../../src/write-side/Relay.ts"
+import { makeMemoryStore } from "../../src/read-side/StoreMemory.ts"
+import { Observer } from "./sim-observer.ts"
 import { type Fault, Interference } from "./sim-handles.ts"
 import { Loop, makeRandom, type Process, type Random } from "./sim-loop.ts"
 import type { Server } from "./sim-client.ts"
@@ -65,6 +66,9 @@ export class World {
   routing: MemoryRouting
   broker: MemoryBroker
   events: MemoryEventBus
+  readonly observer: Observer
+  /** Frames written to sockets. */
+  written = 0
   /** Whether processes that die are started again by themselves. */
   restarting = true
   readonly #options: WorldOptions
@@ -79,6 +83,7 @@ export class World {
     this.interference = new Interference(this.loop, this.engines, options.faults, options.latency)
     this.log = makeMemoryLog(options.partitions)
     this.models = makeReadModelsEngine(options.partitions)
+    this.observer = new Observer(this.log, this.models, () => this.loop.now)
     this.routing = makeMemoryRouting(() => this.loop.now)
     this.broker = makeMemoryBroker(options.partitions)
     this.events = makeMemoryEventBus()
@@ -108,6 +113,12 @@ export class World {
     if (active !== undefined) this.loop.after(this.random.below(5000), this.engines, () => active.cancelled())
   }
 
+  /** Empties the read models, as a flushed cache or a deleted file does. */
+  resetModels(): void {
+    this.models.store = makeMemoryStore(this.log.partitions)
+    this.models.progress.set(this.models.store.checkpoints())
+  }
+
   #start(place: Place): void {
     const process = this.loop.process(`${place.role}-${place.index}.${++place.boots}`)
     place.process = process
@@ -135,18 +146,19 @@ export class World {
   }
 
   #log(process: Process) {
-    return Layer.succeed(EventLog, this.interference.wrap(process, "log", service(logLayer(this.log), EventLog)))
+    return Layer.succeed(EventLog, this.interference.wrap(process, "log", this.observer.log(service(logLayer(this.log), EventLog))))
   }
 
   #router(process: Process, keep: boolean) {
-    const router = this.routing.join(process.name)
+    const router = this.observer.router(this.routing.join(process.name))
     // Nobody follows the stream of a process without clients.
     if (!keep) this.routing.leave(process.name)
     return Layer.succeed(Router, this.interference.wrap(process, "router", router))
   }
 
   #events(process: Process) {
-    return Layer.succeed(EventBus, this.interference.wrap(process, "events", service(eventBusLayer(this.events), EventBus)))
+    const events = this.observer.events(service(eventBusLayer(this.events), EventBus))
+    return Layer.succeed(EventBus, this.interference.wrap(process, "events", events))
   }
 
   #models(process: Process) {
@@ -215,14 +227,12 @@ export class World {
     )
     return Effect.gen(function* () {
       const edge = yield* Edge
-      const fork = yield* FiberSet.makeRuntime<never, void, never>()
       place.server = {
         process,
         accept: (socket) =>
           process.post(() => {
             const connection = edge.connect(socket.transport)
             socket.attach(connection)
-            fork(connection.run)
           })
       }
       return yield* edge.run
