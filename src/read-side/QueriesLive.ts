@@ -133,7 +133,9 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
     )
     const models = Effect.gen(function* () {
       const found = yield* readModels.roster(conv, after, limit + 1)
-      return (yield* accessOf(user, conv)).head === 0 ? yield* instead : found
+      const access = yield* accessOf(user, conv)
+      // Nobody found: it may have begun between the two, and the log knows.
+      return access.head === 0 || found.length === 0 ? yield* instead : found
     })
     return Effect.map(answer(only(conv, atLeast), models, instead), (found) => {
       const members = found.slice(0, limit)
