@@ -13,7 +13,7 @@ export default defineConfig({
     "no-console": "error",
     "no-var": "error",
     "no-unused-vars": ["error", { argsIgnorePattern: "^_", varsIgnorePattern: "^_", caughtErrorsIgnorePattern: "^_" }],
-    "prefer-const": ["error", { destructuring: "all" }],
+    "prefer-const": ["error", { destructuring: "all", ignoreReadBeforeAssign: true }],
     "preserve-caught-error": "error",
     "import/no-cycle": ["error", { ignoreTypes: true }],
     "promise/no-multiple-resolved": "error",
@@ -22,7 +22,7 @@ export default defineConfig({
     "typescript/consistent-type-imports": "error",
     "typescript/no-explicit-any": "error",
     "typescript/no-floating-promises": "error",
-    "typescript/no-misused-promises": "error",
+    "typescript/no-misused-promises": ["error", { checksVoidReturn: { attributes: false } }],
     "typescript/no-unnecessary-type-assertion": "error",
     "typescript/no-unsafe-argument": "error",
     "typescript/no-unsafe-assignment": "error",
@@ -42,7 +42,10 @@ export default defineConfig({
     "unicorn/no-useless-spread": "off",
     "unicorn/no-new-array": "off",
     "typescript/no-misused-spread": "off",
-    "promise/no-callback-in-promise": "off"
+    "typescript/no-meaningless-void-operator": "off",
+    // These take Effect.catch for a promise's.
+    "promise/no-callback-in-promise": "off",
+    "promise/valid-params": "off"
   },
   overrides: [
     {

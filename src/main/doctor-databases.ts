@@ -3,12 +3,16 @@ import * as fs from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { type DataPaths, explainFileError, mebibytes } from "../platform/DataFolder.ts"
 import type { SettingsValues } from "../platform/Settings.ts"
-import { bad, type Finding, good, note } from "./doctor.ts"
+import { bad, type Finding, good, note } from "./finding.ts"
 
 /** Findings about both files. A log that is not there yet is as it should be before the first start. */
 export const checkDatabases = (paths: DataPaths, _values: SettingsValues): ReadonlyArray<Finding> => [
-  checkFile("event log", paths.log, (problem) => bad(`${problem}: restore it from a backup; nothing else has what it held`)),
-  checkFile("read models", paths.readModels, (problem) => note(`${problem}: the next start builds it anew from the log`))
+  checkFile("event log", paths.log, (problem) =>
+    bad(`${problem}: restore it from a backup; nothing else has what it held`)
+  ),
+  checkFile("read models", paths.readModels, (problem) =>
+    note(`${problem}: the next start builds it anew from the log`)
+  )
 ]
 
 const checkFile = (name: string, file: string, damaged: (problem: string) => Finding): Finding => {

@@ -18,18 +18,9 @@ import {
 import { decodeSettings, describeProblem, settingsWarnings, type SettingsValues } from "../platform/Settings.ts"
 import { checkDatabases } from "./doctor-databases.ts"
 import { checkKeys } from "./doctor-keys.ts"
+import { bad, type Finding, good, note } from "./finding.ts"
 import { explainListenError } from "./listen.ts"
 import { webFolder } from "./web.ts"
-
-/** One line of the doctor: all well, worth knowing, or in the way of a start. */
-export interface Finding {
-  readonly mark: "✓" | "!" | "✗"
-  readonly text: string
-}
-
-export const good = (text: string): Finding => ({ mark: "✓", text })
-export const note = (text: string): Finding => ({ mark: "!", text })
-export const bad = (text: string): Finding => ({ mark: "✗", text })
 
 /** Open files that thousands of connections need; below it a server runs, but refuses people early. */
 const OPEN_FILES = 4_096
@@ -74,7 +65,8 @@ export const doctor = Effect.fnUntraced(function* (environment: Readonly<Record<
       : [note("the web app is not built: the first start builds it, or run: npx vite build web")]
   )
   const count = findings.filter(({ mark }) => mark === "✗").length
-  if (count > 0) return yield* Effect.fail(new Error(`doctor found ${count} thing${count === 1 ? "" : "s"} to repair (✗)`))
+  if (count > 0)
+    return yield* Effect.fail(new Error(`doctor found ${count} thing${count === 1 ? "" : "s"} to repair (✗)`))
 })
 
 const checkFolder = Effect.fnUntraced(function* (paths: DataPaths) {
@@ -96,13 +88,16 @@ const checkFolder = Effect.fnUntraced(function* (paths: DataPaths) {
   const held = lock._tag === "Failure" && lock.failure instanceof DataFolderLocked
   if (held) {
     const holder = lockHolder(paths)
-    findings.push(note(`a server is running on it${holder === undefined ? "" : `: process ${holder.pid} since ${holder.since}`}`))
+    findings.push(
+      note(`a server is running on it${holder === undefined ? "" : `: process ${holder.pid} since ${holder.since}`}`)
+    )
   } else if (lock._tag === "Failure") {
     findings.push(bad(lock.failure.message))
   }
   const free = freeBytes(root)
   const space = `its disk has ${mebibytes(free)} free`
-  if (free < MIN_FREE_BYTES) findings.push(bad(`${space}, at least ${mebibytes(MIN_FREE_BYTES)} are needed: free some space`))
+  if (free < MIN_FREE_BYTES)
+    findings.push(bad(`${space}, at least ${mebibytes(MIN_FREE_BYTES)} are needed: free some space`))
   else if (free < 32 * MIN_FREE_BYTES) findings.push(note(`${space}: make room before it is full`))
   else findings.push(good(space))
   findings.push(checkSync(root))
@@ -149,8 +144,12 @@ const checkSync = (root: string): Finding => {
 /** Times never fall within a conversation, so a clock that was set back makes everything look sent at the last moment it knew. */
 const checkClock = (paths: DataPaths): ReadonlyArray<Finding> => {
   const now = Date.now()
-  if (now < CLOCK_FLOOR) return [bad(`the clock says ${new Date(now).toISOString()}: set it, times and tokens depend on it`)]
-  const newest = Math.max(0, ...[paths.log, `${paths.log}-wal`].filter((file) => fs.existsSync(file)).map((file) => fs.statSync(file).mtimeMs))
+  if (now < CLOCK_FLOOR)
+    return [bad(`the clock says ${new Date(now).toISOString()}: set it, times and tokens depend on it`)]
+  const newest = Math.max(
+    0,
+    ...[paths.log, `${paths.log}-wal`].filter((file) => fs.existsSync(file)).map((file) => fs.statSync(file).mtimeMs)
+  )
   if (newest > now + 5_000) {
     return [bad(`the clock is behind the last write of the log (${new Date(newest).toISOString()}): set it`)]
   }
@@ -163,10 +162,13 @@ const checkPort = (settings: SettingsValues, running: boolean): Effect.Effect<Fi
     const server = createServer()
     const done = (finding: Finding) => resume(Effect.succeed(finding))
     server.once("error", (cause: NodeJS.ErrnoException) => {
-      if (cause.code === "EADDRINUSE" && running) return done(good(`port ${port} is in use, by the running server it seems`))
+      if (cause.code === "EADDRINUSE" && running)
+        return done(good(`port ${port} is in use, by the running server it seems`))
       done(bad(explainListenError(settings, cause)))
     })
-    server.listen(port, host, () => server.close(() => done(good(port === 0 ? "any free port" : `port ${port} on ${host} is free`))))
+    server.listen(port, host, () =>
+      server.close(() => done(good(port === 0 ? "any free port" : `port ${port} on ${host} is free`)))
+    )
   })
 
 const checkOpenFiles = (): ReadonlyArray<Finding> => {
@@ -174,6 +176,7 @@ const checkOpenFiles = (): ReadonlyArray<Finding> => {
   const limits = fs.existsSync("/proc/self/limits") ? fs.readFileSync("/proc/self/limits", "utf8") : ""
   const soft = /^Max open files\s+(\S+)/m.exec(limits)?.[1]
   if (soft === undefined) return []
-  if (soft === "unlimited" || Number(soft) >= OPEN_FILES) return [good(`up to ${soft} open files, one for each connection`)]
+  if (soft === "unlimited" || Number(soft) >= OPEN_FILES)
+    return [good(`up to ${soft} open files, one for each connection`)]
   return [note(`only ${soft} open files, one for each connection: raise it with ulimit -n 65536`)]
 }

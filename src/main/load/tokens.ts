@@ -28,11 +28,14 @@ const devToken = async (url: string, user: string): Promise<LoadUser> => {
       body: JSON.stringify({ user })
     })
   } catch (cause) {
-    const reason = cause instanceof Error ? ((cause.cause as Error | undefined)?.message ?? cause.message) : String(cause)
-    throw new Error(`No server answers at ${url} (${reason}): start it with npm start, or name another with --url`)
+    const reason =
+      cause instanceof Error ? ((cause.cause as Error | undefined)?.message ?? cause.message) : String(cause)
+    throw new Error(`No server answers at ${url} (${reason}): start it with npm start, or name another with --url`, { cause })
   }
-  if (answer.status === 404) throw new Error(`The server at ${url} does not run with AUTH=dev: give tokens with --token-file`)
-  if (!answer.ok) throw new Error(`The server at ${url} gave no token for ${user}: ${answer.status} ${await answer.text()}`)
+  if (answer.status === 404)
+    throw new Error(`The server at ${url} does not run with AUTH=dev: give tokens with --token-file`)
+  if (!answer.ok)
+    throw new Error(`The server at ${url} gave no token for ${user}: ${answer.status} ${await answer.text()}`)
   const { token } = (await answer.json()) as { readonly token: string }
   return { user, token }
 }
@@ -41,14 +44,19 @@ const devToken = async (url: string, user: string): Promise<LoadUser> => {
 export const tokensFromFile = (file: string, count: number): ReadonlyArray<LoadUser> => {
   let lines: ReadonlyArray<string>
   try {
-    lines = readFileSync(file, "utf8").split("\n").map((line) => line.trim()).filter((line) => line !== "")
+    lines = readFileSync(file, "utf8")
+      .split("\n")
+      .map((line) => line.trim())
+      .filter((line) => line !== "")
   } catch (cause) {
-    throw new Error(`The token file ${file} cannot be read: ${(cause as Error).message}`)
+    throw new Error(`The token file ${file} cannot be read: ${(cause as Error).message}`, { cause })
   }
   if (lines.length < count) throw new Error(`The token file ${file} has ${lines.length} tokens, --users is ${count}`)
   return lines.slice(0, count).map((token, index) => {
     try {
-      const payload = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString()) as { readonly sub?: unknown }
+      const payload = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString()) as {
+        readonly sub?: unknown
+      }
       if (typeof payload.sub === "string") return { user: payload.sub, token }
     } catch {
       // Said below, with the line.
