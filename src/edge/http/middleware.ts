@@ -13,6 +13,7 @@ import { HttpServerRequest, ParsedSearchParams } from "effect/http/HttpServerReq
 import type { HttpServerResponse } from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as SchemaAST from "effect/SchemaAST"
 import { explainIssue, show } from "../../domain/protocol/explain.ts"
 import { FRAME_BYTES } from "../../domain/protocol/limits.ts"
 import { Auth, type Identity } from "../auth/Auth.ts"
@@ -134,10 +135,11 @@ const explainSchemaError = Effect.fnUntraced(function* (
   }
 })
 
-const fieldsOf = (schema: unknown): ReadonlyArray<string> => {
-  const { fields } = (schema ?? {}) as { readonly fields?: object }
-  return fields === undefined ? [] : Object.keys(fields)
-}
+/** By the syntax tree, because a schema that an endpoint has made its own has no `fields` any more. */
+const fieldsOf = (schema: { readonly ast: SchemaAST.AST } | undefined): ReadonlyArray<string> =>
+  schema !== undefined && SchemaAST.isObjects(schema.ast)
+    ? schema.ast.propertySignatures.map(({ name }) => String(name))
+    : []
 
 /** What is wrong with the query of an endpoint that has no parameters. */
 const refuseQuery = Effect.map(ParsedSearchParams, (params) => {
