@@ -87,7 +87,10 @@ export class Feed {
     const held: ReadonlyMap<ConversationId, TimelineEvent> = this.#held ?? NONE
     this.#held = undefined
     for (const event of held.values()) {
-      if (event.position > floor[event.partition]!) this.#hole(event.conv, undefined, event.seq)
+      // A conversation that was reset is known up to its head, which may be past the floor.
+      const given = this.#given?.get(event.conv)?.seq
+      const isNew = given === undefined ? event.position > floor[event.partition]! : event.seq > given
+      if (isNew) this.#hole(event.conv, given, event.seq)
     }
     this.#dirty = missed.length > 0
     this.#repair()
@@ -183,7 +186,7 @@ export class Feed {
   }
 
   #hole(conv: ConversationId, after: Seq | undefined, to: Seq): void {
-    const pulls = (this.#pulls ??= new Map())
+    const pulls = (this.#pulls ??= new Map<ConversationId, Pull>())
     const pull = pulls.get(conv)
     if (pull === undefined) pulls.set(conv, { after, to })
     else pull.to = Math.max(pull.to, to)
