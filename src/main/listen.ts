@@ -2,21 +2,19 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { createServer, type Server } from "node:http"
+import type { Server } from "node:http"
 import type { AddressInfo } from "node:net"
+import { createHttpServer } from "../edge/http/server.ts"
 import type { SettingsValues } from "../platform/Settings.ts"
 
 /** The port cannot be opened. */
-export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("PortUnavailable", { reason: Schema.String }) {
+export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("PortUnavailable", {
+  reason: Schema.String
+}) {
   override get message(): string {
     return this.reason
   }
 }
-
-/** Milliseconds in which a request's head must have come; node's own minute lets slow peers hold many sockets. */
-const HEADERS_TIMEOUT_MS = 10_000
-/** Milliseconds in which a whole request must have come. */
-const REQUEST_TIMEOUT_MS = 30_000
 
 /** Sockets that were upgraded are not the server's to close; whoever holds one longer than this does not hold the process up. */
 const CLOSE_WITHIN = "2 seconds"
@@ -47,11 +45,7 @@ export const explainListenError = ({ host, port }: SettingsValues, cause: NodeJS
 export const listen = (settings: SettingsValues): Effect.Effect<Listening, PortUnavailable, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Listening, PortUnavailable>((resume) => {
-      const server = createServer({ headersTimeout: HEADERS_TIMEOUT_MS, requestTimeout: REQUEST_TIMEOUT_MS })
-      server.on("request", (_request, response) => {
-        if (server.listenerCount("request") > 1) return
-        response.writeHead(503, { "retry-after": "2", "content-type": "text/plain" }).end("Darda is starting.\n")
-      })
+      const server = createHttpServer()
       server.once("error", (cause) => resume(new PortUnavailable({ reason: explainListenError(settings, cause) })))
       server.listen(settings.port, settings.host, () =>
         resume(Effect.succeed({ server, port: (server.address() as AddressInfo).port }))

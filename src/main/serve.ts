@@ -4,6 +4,7 @@ import * as Layer from "effect/Layer"
 import type { Server } from "node:http"
 import { Edge } from "../edge/Edge.ts"
 import { makeHttp } from "../edge/http/Http.ts"
+import { makeLegacyUpgrade } from "../edge/legacy/Socket.ts"
 import { serveWebSockets } from "../edge/WebSocket.ts"
 import { serveControl } from "../platform/Control.ts"
 import { keptClusterSecret, openDataFolder } from "../platform/DataFolder.ts"
@@ -26,7 +27,9 @@ const warnings = (settings: SettingsValues): ReadonlyArray<string> => {
   const found = [...settingsWarnings(settings)]
   if (settings.auth === "dev") {
     const who = isLoopback(settings.host) ? "on this machine" : "WHO REACHES THIS PORT, FROM ANYWHERE,"
-    found.push(`AUTH=dev: anyone ${who} can be anyone. Never use it for people who do not trust each other; AUTH=jwt is for them`)
+    found.push(
+      `AUTH=dev: anyone ${who} can be anyone. Never use it for people who do not trust each other; AUTH=jwt is for them`
+    )
   }
   return found
 }
@@ -40,7 +43,10 @@ const openDoors = Effect.fnUntraced(function* (settings: SettingsValues, server:
     Effect.sync(() => server.on("request", onRequest)),
     () => Effect.sync(() => server.off("request", onRequest))
   )
-  yield* serveWebSockets({ server, allowedOrigins })
+  if (settings.auth !== "dev") return yield* serveWebSockets({ server, allowedOrigins })
+  const { limitInFlight: inFlight, limitUserConnections: userConnections } = settings
+  const others = yield* makeLegacyUpgrade({ limits: { ...limits, inFlight, userConnections } })
+  yield* serveWebSockets({ server, allowedOrigins, others })
 })
 
 /** Serves until it is interrupted, and then lets everyone leave in peace. Fails when something is in the way of a start. */
@@ -50,7 +56,10 @@ export const serve = Effect.gen(function* () {
   const paths = yield* openDataFolder(settings.dataDir)
   const { port, server } = yield* listen(settings)
   const files = yield* Layer.build(
-    layerReadModels(settings, paths).pipe(Layer.provideMerge(layerLog(settings, paths)), Layer.provideMerge(Ending.layer))
+    layerReadModels(settings, paths).pipe(
+      Layer.provideMerge(layerLog(settings, paths)),
+      Layer.provideMerge(Ending.layer)
+    )
   )
   const secret = settings.clusterSecret ?? (yield* keptClusterSecret(paths))
   const services = yield* Layer.build(layerServer(settings, secret)).pipe(Effect.provide(files))
@@ -60,7 +69,10 @@ export const serve = Effect.gen(function* () {
     yield* buildWeb
     yield* openDoors(settings, server)
     yield* serveControl(paths.control, yield* controlHandlers)
-    yield* sayReady(settings, `Darda is ready on ${urlOf(settings, port)} (data in ${paths.folder}, AUTH=${settings.auth})`)
+    yield* sayReady(
+      settings,
+      `Darda is ready on ${urlOf(settings, port)} (data in ${paths.folder}, AUTH=${settings.auth})`
+    )
     yield* Effect.onInterrupt(Ending.await, () => leave(settings))
   }).pipe(Effect.provide(services), Effect.provide(files))
 }).pipe(Effect.scoped, Effect.provide(layerLogging))

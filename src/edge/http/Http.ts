@@ -12,12 +12,14 @@ import type { Router } from "../../platform/Router.ts"
 import type { Queries } from "../../read-side/Queries.ts"
 import { Auth } from "../auth/Auth.ts"
 import type { Hub } from "../Hub.ts"
-import { layerLegacyHttp, LEGACY_MESSAGES } from "../legacy/http.ts"
+import { layerLegacyHttp } from "../legacy/http.ts"
+import { LEGACY_MESSAGES, LEGACY_SOCKET } from "../legacy/messages.ts"
 import { Api, DEV_PATH } from "./api.ts"
 import { layerDocs } from "./docs.ts"
 import { guard, type KnownPath } from "./guard.ts"
 import { layerHandlers } from "./handlers.ts"
 import { layerAuthorization, layerFormRules } from "./middleware.ts"
+import { problem } from "./problems.ts"
 import { UserLimits } from "./UserLimits.ts"
 import { WebApp } from "./WebApp.ts"
 
@@ -35,6 +37,8 @@ export interface HttpOptions {
   readonly webRoot: string
 }
 
+const WEB_SOCKET = "/v1/ws"
+
 /** Paths are matched as they are written: none has two spellings. Parameters may be as long as a request's head allows. */
 const ROUTES = {
   ignoreTrailingSlash: false,
@@ -45,11 +49,22 @@ const ROUTES = {
 
 const patternOf = (path: string): RegExp => new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`)
 
+/** Who asks for the WebSocket without saying that they want one. */
+const layerUpgradeRequired = HttpRouter.add(
+  "GET",
+  WEB_SOCKET,
+  problem("bad_request", "This is a WebSocket: connect to it with the subprotocol darda.v1.", {
+    status: 426,
+    headers: { upgrade: "websocket", connection: "upgrade" }
+  })
+)
+
 const pathsOf = (isDev: boolean): ReadonlyArray<KnownPath> => {
   const methods = new Map<string, Array<string>>([
     ["/openapi.json", ["GET"]],
     ["/docs", ["GET"]],
-    ...(isDev ? [[LEGACY_MESSAGES, ["GET"]] as [string, Array<string>]] : [])
+    [WEB_SOCKET, ["GET"]],
+    ...(isDev ? [LEGACY_MESSAGES, LEGACY_SOCKET] : []).map((path): [string, Array<string>] => [path, ["GET"]])
   ])
   HttpApi.reflect(Api, {
     onGroup: () => {},
@@ -85,6 +100,7 @@ export const makeHttp = (
         ])
       ),
       layerDocs(api),
+      layerUpgradeRequired,
       isDev ? layerLegacyHttp : Layer.empty
     )
     const router = yield* Effect.provideService(HttpRouter.toHttpEffect(routes), HttpRouter.RouterConfig, ROUTES)

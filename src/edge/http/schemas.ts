@@ -65,7 +65,9 @@ const users = Schema.String.annotate({ description: USERS, expected: USERS })
     )
   )
 
-export const ConversationPath = Schema.Struct({ conv: ConversationIdForm })
+export const ConversationPath = Schema.Struct({
+  conv: ConversationIdForm.annotate(described("dm:<a>:<b> with the two users sorted by code unit, or g:<uuid>"))
+})
 export const ConversationsQuery = Schema.Struct({
   after: Schema.optionalKey(OpaqueForm.annotate(described("The `next` of the page before"))),
   limit: limitOf(PAGES.convs)

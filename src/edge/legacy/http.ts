@@ -5,21 +5,14 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import { dmConversation, isSeq, isUserId, type Seq } from "../../domain/ids.ts"
 import { Queries } from "../../read-side/Queries.ts"
 import { Hub } from "../Hub.ts"
-import { legacyMessage } from "./messages.ts"
-
-/** Where Darda-chat's clients read what was said before. */
-export const LEGACY_MESSAGES = "/api/v1/messages/:other"
+import { BAD_USER, LEGACY_MESSAGES, LEGACY_SOCKET, legacyMessage, NO_USER } from "./messages.ts"
 
 /** Messages on a page. */
 const PAGE = 20
 
 /** A refusal as these clients know it. */
-export const legacyError = (status: number, error: string): HttpServerResponse.HttpServerResponse =>
+const legacyError = (status: number, error: string): HttpServerResponse.HttpServerResponse =>
   HttpServerResponse.jsonUnsafe({ error }, { status })
-
-/** What a client without an id is told, over HTTP and at the socket. */
-export const NO_USER = "user ID is required"
-const BAD_USER = "user IDs are 1 to 128 of A-Z a-z 0-9 _ . @ | + = ~ -"
 
 /** A place in a conversation, as text that clients only hand back. Before the first message there is place 0. */
 const toCursor = (seq: Seq | 0): string => Buffer.from(String(seq)).toString("base64url")
@@ -43,6 +36,16 @@ export const layerLegacyHttp = HttpRouter.use(
   Effect.fnUntraced(function* (router) {
     const hub = yield* Hub
     const queries = yield* Queries
+    // A client that asks for the socket without saying that it wants one.
+    yield* router.add(
+      "GET",
+      LEGACY_SOCKET,
+      Effect.map(ParsedSearchParams, (params) =>
+        single(params["id"]) === undefined
+          ? legacyError(400, NO_USER)
+          : HttpServerResponse.setHeader(legacyError(426, "this is a WebSocket"), "upgrade", "websocket")
+      )
+    )
     yield* router.add(
       "GET",
       LEGACY_MESSAGES,

@@ -3,6 +3,15 @@ import type { TimelineEvent } from "../../domain/events.ts"
 import { type ConversationId, otherMember, type Seq, type UserId } from "../../domain/ids.ts"
 import type { FoldedMessage } from "../../domain/protocol/server-frames.ts"
 
+/** What a client without an id is told, over HTTP and at the socket. */
+export const NO_USER = "user ID is required"
+/** What a client with an id that is none is told. */
+export const BAD_USER = "user IDs are 1 to 128 of A-Z a-z 0-9 _ . @ | + = ~ -"
+/** Where Darda-chat's clients read what was said before. */
+export const LEGACY_MESSAGES = "/api/v1/messages/:other"
+/** Where they connect. */
+export const LEGACY_SOCKET = "/api/v1/ws"
+
 /** A message as Darda-chat's clients know it. `timestamp` is RFC 3339 in UTC. */
 export interface LegacyMessage {
   readonly id: string
