@@ -89,7 +89,7 @@ const refused: ReadonlyArray<readonly [what: string, frame: string | object, cod
 ]
 
 describe("a bad frame is answered and does no harm", () => {
-  it.each(refused)("%s", async (_what, frame, code, about = {}) => {
+  it.each(refused.map(([what, frame, code, about]) => ({ what, frame, code, about })))("$what", async ({ about = {}, code, frame }) => {
     const client = await greet(server.url, "ann")
     client.send(frame)
     const err = await client.any()
@@ -132,7 +132,7 @@ const closes: ReadonlyArray<readonly [what: string, act: (client: RawClient) => 
 ]
 
 describe("what cannot be answered closes the connection, with a code that tells a client what to do", () => {
-  it.each(closes)("%s", async (_what, act, code) => {
+  it.each(closes.map(([what, act, code]) => ({ what, act, code })))("$what", async ({ act, code }) => {
     const client = await openRaw(server.url)
     await act(client)
     assert.strictEqual((await client.closed()).code, code)
