@@ -16,7 +16,7 @@ export class Emitter<Events extends { readonly [Name in keyof Events]: readonly 
 
   /** Listens until the returned function is called. A listener added while an event is given out misses that one. */
   on<Name extends keyof Events>(name: Name, listener: Listener<Events[Name]>): () => void {
-    this.#listeners.set(name, [...(this.#listeners.get(name) ?? []), listener as Listener<never>])
+    this.#listeners.set(name, [...(this.#listeners.get(name) ?? []), listener])
     return () => {
       const left = (this.#listeners.get(name) ?? []).filter((other) => other !== listener)
       if (left.length === 0) this.#listeners.delete(name)

@@ -253,7 +253,7 @@ export class Connection {
   submit(frame: Extract<ClientFrame, { readonly cid: ClientId }>, conv: ConversationId, intent: Parameters<Node["submit"]>[1]["intent"]): void {
     const rid = "rid" in frame ? frame.rid : undefined
     const key = `${conv}\n${frame.cid}`
-    const inFlight = (this.#inFlight ??= new Map())
+    const inFlight = (this.#inFlight ??= new Map<string, InFlight>())
     if (inFlight.size >= this.node.limits.inFlight && !inFlight.has(key)) {
       this.push(
         errFrame("busy", `${this.node.limits.inFlight} commands wait for their answer; send on when some have come.`, {
@@ -271,7 +271,7 @@ export class Connection {
   /** Submits a mark, at most once a second for each conversation. One that may be past the head goes alone, so that it spoils no other. */
   mark(conv: ConversationId, delivered: number | undefined, seen: number | undefined): void {
     const now = this.node.now()
-    const marks = (this.#marks ??= new Map())
+    const marks = (this.#marks ??= new Map<ConversationId, PendingMark>())
     const pending = marks.get(conv)
     const known = this.feed?.headOf(conv) ?? 0
     const plausible = Math.max(delivered ?? 0, seen ?? 0) <= known
