@@ -18,7 +18,9 @@ export const bench: Bench = async (say) => {
       const load = await runLoad(server.url, FULL_SPEED)
       full.push(load)
       cpu.push(((cpuSeconds(server.pid) - before) / load.persisted) * 1e6)
-      say(`Full speed, run ${run} of ${RUNS}: ${load.persistedPerSecond} persisted/s, ${load.deliveredPerSecond} delivered/s`)
+      say(
+        `Full speed, run ${run} of ${RUNS}: ${load.persistedPerSecond} persisted/s, ${load.deliveredPerSecond} delivered/s`
+      )
     }
     const steady: Array<Load> = []
     for (let run = 1; run <= RUNS; run++) {
@@ -34,12 +36,25 @@ export const bench: Bench = async (say) => {
     const delivered = of(full, (load) => load.deliveredPerSecond)
     const p99 = of(steady, (load) => load.sendToPersistedMs.p99)
     const wrong = [...full, ...steady].reduce(
-      (sum, load) => sum + load.unanswered + load.lostConnections + Object.values(load.errors).reduce((a, b) => a + b, 0),
+      (sum, load) =>
+        sum + load.unanswered + load.lostConnections + Object.values(load.errors).reduce((a, b) => a + b, 0),
       0
     )
     return [
-      { name: "persisted, full speed", unit: "messages/s", ...persisted, target: "≥ 10,000", ok: persisted.value >= 10_000 },
-      { name: "delivered, full speed", unit: "messages/s", ...delivered, target: "≥ 10,000", ok: delivered.value >= 10_000 },
+      {
+        name: "persisted, full speed",
+        unit: "messages/s",
+        ...persisted,
+        target: "≥ 10,000",
+        ok: persisted.value >= 10_000
+      },
+      {
+        name: "delivered, full speed",
+        unit: "messages/s",
+        ...delivered,
+        target: "≥ 10,000",
+        ok: delivered.value >= 10_000
+      },
       { name: "server CPU a message, full speed", unit: "µs", value: median(cpu), runs: cpu },
       { name: "send to persisted at 500/s, p50", unit: "ms", ...of(steady, (load) => load.sendToPersistedMs.p50) },
       { name: "send to persisted at 500/s, p99", unit: "ms", ...p99, target: "≤ 20", ok: p99.value <= 20 },

@@ -14,7 +14,13 @@ const TARGET_KB = 20
 const open = (url: string, { token }: LoadUser, index: number): Promise<Connection> =>
   new Promise((resolve, reject) => {
     const connection = new Connection(
-      { url: `${url.replace("http", "ws")}/v1/ws`, token, device: `idle-${index}`, probeAfterMs: 0, environment: loadEnvironment },
+      {
+        url: `${url.replace("http", "ws")}/v1/ws`,
+        token,
+        device: `idle-${index}`,
+        probeAfterMs: 0,
+        environment: loadEnvironment
+      },
       {
         resume: () => undefined,
         welcome: () => resolve(connection),
@@ -70,7 +76,9 @@ export const bench: Bench = async (say) => {
       if (broken > 0) throw new Error(`${broken} of ${CONNECTIONS} connections were lost`)
       without.push(none / 1e6)
       each.push((all - none) / CONNECTIONS / 1e3)
-      say(`Run ${run} of ${RUNS}: ${without.at(-1)!.toFixed(1)} MB without, ${each.at(-1)!.toFixed(2)} kB each of ${CONNECTIONS}`)
+      say(
+        `Run ${run} of ${RUNS}: ${without.at(-1)!.toFixed(1)} MB without, ${each.at(-1)!.toFixed(2)} kB each of ${CONNECTIONS}`
+      )
       for (const connection of connections) connection.close()
     } finally {
       await server.stop()

@@ -26,6 +26,9 @@ const measured = await bench((line) => console.log(line))
 const about = machine()
 console.log(`\n${name} on ${about.cpu}, ${about.cores} cores, Node.js ${about.node}\n\n${table(measured)}`)
 if (values.json !== undefined) {
-  writeFileSync(values.json, `${JSON.stringify({ name, at: new Date().toISOString(), machine: about, measured }, null, 2)}\n`)
+  writeFileSync(
+    values.json,
+    `${JSON.stringify({ name, at: new Date().toISOString(), machine: about, measured }, null, 2)}\n`
+  )
 }
 process.exit(measured.every(({ ok }) => ok !== false) ? 0 : 1)

@@ -75,7 +75,9 @@ export const startServer = async (settings: Readonly<Record<string, string>>): P
 
 /** Runs `darda load` in a process of its own. */
 export const runLoad = async (url: string, flags: ReadonlyArray<string>): Promise<Load> => {
-  const child = spawn(process.execPath, [bin, "load", "--url", url, "--json", ...flags], { stdio: ["ignore", "pipe", "inherit"] })
+  const child = spawn(process.execPath, [bin, "load", "--url", url, "--json", ...flags], {
+    stdio: ["ignore", "pipe", "inherit"]
+  })
   let output = ""
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text))
   const code = await new Promise((resolve) => child.once("close", resolve))
@@ -100,7 +102,8 @@ export const residentBytes = (pid: number): number => {
 }
 
 /** The middle of some values. */
-export const median = (values: ReadonlyArray<number>): number => values.toSorted((a, b) => a - b)[(values.length - 1) >> 1] ?? 0
+export const median = (values: ReadonlyArray<number>): number =>
+  values.toSorted((a, b) => a - b)[(values.length - 1) >> 1] ?? 0
 
 /** The machine that was measured on. */
 export const machine = () => ({
@@ -112,12 +115,14 @@ export const machine = () => ({
 
 /** The values as a Markdown table. */
 export const table = (measured: ReadonlyArray<Measured>): string => {
-  const number = (value: number) => (value >= 1000 ? Math.round(value).toLocaleString("en") : String(Math.round(value * 100) / 100))
+  const number = (value: number) =>
+    value >= 1000 ? Math.round(value).toLocaleString("en") : String(Math.round(value * 100) / 100)
   return [
     "| what | median | runs | target | |",
     "|---|---:|---|---|---|",
-    ...measured.map(({ name, ok, runs, target, unit, value }) =>
-      `| ${name} | ${number(value)} ${unit} | ${(runs ?? []).map(number).join(" · ")} | ${target ?? ""} | ${ok === undefined ? "" : ok ? "✓" : "✗"} |`
+    ...measured.map(
+      ({ name, ok, runs, target, unit, value }) =>
+        `| ${name} | ${number(value)} ${unit} | ${(runs ?? []).map(number).join(" · ")} | ${target ?? ""} | ${ok === undefined ? "" : ok ? "✓" : "✗"} |`
     )
   ].join("\n")
 }

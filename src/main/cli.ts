@@ -50,7 +50,9 @@ const verify = Command.make("verify", {}, () =>
 
 const doctor = Command.make("doctor", {}, () =>
   Effect.promise(() => import("./doctor.ts")).pipe(Effect.flatMap(({ doctor }) => doctor(process.env)))
-).pipe(Command.withDescription("Checks settings, data folder, database files, disk, clock and limits, and says what to do"))
+).pipe(
+  Command.withDescription("Checks settings, data folder, database files, disk, clock and limits, and says what to do")
+)
 
 const positive = (name: string, fallback: number, doc: string) =>
   Flag.Int(name).pipe(
@@ -92,7 +94,9 @@ const load = Command.make(
   (options) => Effect.promise(() => import("./load.ts")).pipe(Effect.flatMap(({ load }) => load(options)))
 ).pipe(
   Command.withDescription("Sends messages to a server and prints throughput and latency"),
-  Command.withExamples([{ command: "darda load --rate 500 --seconds 30", description: "Latency at 500 messages a second" }])
+  Command.withExamples([
+    { command: "darda load --rate 500 --seconds 30", description: "Latency at 500 messages a second" }
+  ])
 )
 
 const root = Command.make("darda", {}, () => serveNow).pipe(

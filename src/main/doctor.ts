@@ -16,9 +16,9 @@ import {
   MIN_FREE_BYTES
 } from "../platform/DataFolder.ts"
 import { decodeSettings, describeProblem, settingsWarnings, type SettingsValues } from "../platform/Settings.ts"
-import { checkDatabases } from "./doctor-databases.ts"
-import { checkKeys } from "./doctor-keys.ts"
-import { bad, type Finding, good, note } from "./finding.ts"
+import { checkDatabases } from "./doctor/databases.ts"
+import { checkKeys } from "./doctor/keys.ts"
+import { bad, type Finding, good, note } from "./doctor/finding.ts"
 import { explainListenError } from "./listen.ts"
 import { webFolder } from "./web.ts"
 

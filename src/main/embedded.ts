@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
-import { Auth } from "../edge/auth/Auth.ts"
+import type { Auth } from "../edge/auth/Auth.ts"
 import { layerDev } from "../edge/auth/AuthDev.ts"
 import { type AuthUnusable, layerJwt } from "../edge/auth/AuthJwt.ts"
 import { Edge, layerHub, newId } from "../edge/Edge.ts"
@@ -40,7 +40,10 @@ export const layerReadModels = (settings: SettingsValues, paths: DataPaths) =>
     )
   )
 
-const layerAuth = (settings: SettingsValues, secret: Redacted.Redacted<string>): Layer.Layer<Auth, AuthUnusable, Router> => {
+const layerAuth = (
+  settings: SettingsValues,
+  secret: Redacted.Redacted<string>
+): Layer.Layer<Auth, AuthUnusable, Router> => {
   if (settings.auth === "dev") return layerDev(secret)
   const { jwksUrl, jwtPublicKeyFile } = settings
   return layerJwt({
@@ -71,7 +74,9 @@ export const layerServer = (settings: SettingsValues, secret: Redacted.Redacted<
   })
   return layerHub.pipe(
     Layer.provideMerge(edge),
-    Layer.provideMerge(Layer.mergeAll(layerQueries, Projector.layer, Relay.layer, layerAuth(settings, secret), Readiness.layer)),
+    Layer.provideMerge(
+      Layer.mergeAll(layerQueries, Projector.layer, Relay.layer, layerAuth(settings, secret), Readiness.layer)
+    ),
     Layer.provideMerge(engines)
   )
 }
@@ -95,7 +100,10 @@ export const startRoles = Effect.fnUntraced(function* (settings: SettingsValues)
   const relay = yield* Relay
   yield* background("projector", projector.run)
   yield* background("relay", relay.run)
-  yield* background("committer", Effect.scoped(runCommitter({ owner: newId(), newDmsPerHour: settings.limitNewDmsPerHour })))
+  yield* background(
+    "committer",
+    Effect.scoped(runCommitter({ owner: newId(), newDmsPerHour: settings.limitNewDmsPerHour }))
+  )
   yield* background("edge", edge.run)
   yield* background("watch", watch)
 })

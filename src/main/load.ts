@@ -34,7 +34,8 @@ const checkOptions = (options: LoadOptions): string | undefined => {
     return `--group-size must be from 2 to the number of users and at most ${GROUP_MEMBERS}, not ${groupSize}`
   }
   const most = mostConversations(users, groupSize)
-  if (conversations > most) return `${users} users have at most ${most} direct conversations, --conversations is ${conversations}`
+  if (conversations > most)
+    return `${users} users have at most ${most} direct conversations, --conversations is ${conversations}`
   return undefined
 }
 
@@ -50,7 +51,10 @@ export const load = Effect.fnUntraced(function* (options: LoadOptions) {
   const users = yield* attempt(async () =>
     Option.isSome(options.tokenFile)
       ? tokensFromFile(options.tokenFile.value, options.users)
-      : await devTokens(options.url, Array.from({ length: options.users }, (_, i) => `load-${run}-${i}`))
+      : await devTokens(
+          options.url,
+          Array.from({ length: options.users }, (_, i) => `load-${run}-${i}`)
+        )
   )
   const plan: LoadPlan = {
     url: options.url,
@@ -123,13 +127,18 @@ export const resultJson = (plan: LoadPlan, result: LoadResult) => ({
 
 const resultTable = (plan: LoadPlan, result: LoadResult): string => {
   const json = resultJson(plan, result)
-  const errors = Object.entries(result.errors).map(([code, count]) => `${code} ${count}`).join(", ")
+  const errors = Object.entries(result.errors)
+    .map(([code, count]) => `${code} ${count}`)
+    .join(", ")
   const row = (name: string, value: string | number) => `${name.padEnd(22)}${value}`
   const times = (name: string, of: ReturnType<typeof latencies>) =>
     row(name, [of.p50, of.p90, of.p99, of.max].map((value) => `${value.toFixed(2)} ms`.padStart(12)).join(""))
   return [
     "",
-    row("sent", `${json.sent} at ${plan.rate === undefined ? "full speed" : `${plan.rate}/s`}, ${plan.bodyChars} characters each`),
+    row(
+      "sent",
+      `${json.sent} at ${plan.rate === undefined ? "full speed" : `${plan.rate}/s`}, ${plan.bodyChars} characters each`
+    ),
     row("persisted", `${json.persisted} (${json.persistedPerSecond}/s)`),
     row("delivered", `${json.delivered} (${json.deliveredPerSecond}/s)`),
     row("errors", errors === "" ? "none" : errors),

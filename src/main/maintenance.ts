@@ -54,7 +54,9 @@ const replayHere: Maintenance = Effect.fnUntraced(function* (progress: Progress)
       say(() => `Replayed ${number(done)} of ${number(total)} events (${percent(done, total)}), ${number(perSecond)}/s`)
   })
   const { after, before, comparable, events, millis } = result
-  const lines = [`Replayed ${number(events)} events in ${(millis / 1000).toFixed(1)} s; the read models that they make are in use`]
+  const lines = [
+    `Replayed ${number(events)} events in ${(millis / 1000).toFixed(1)} s; the read models that they make are in use`
+  ]
   const names = ["conversations", "members", "messages", "reactions"] as const
   for (const name of names) {
     if (!comparable || before[name] === after[name]) lines.push(`  ${name}: ${number(after[name])}`)
@@ -70,14 +72,24 @@ const verifyHere: Maintenance = Effect.fnUntraced(function* (progress: Progress)
     readModels: yield* ReadModels,
     maxDifferences: SHOWN_DIFFERENCES,
     onProgress: ({ done, phase, total }) =>
-      say(() => `${phase === "recompute" ? "Computed" : "Compared"} ${number(done)} of ${number(total)} ${phase === "recompute" ? "events" : "rows"} (${percent(done, total)})`)
+      say(
+        () =>
+          `${phase === "recompute" ? "Computed" : "Compared"} ${number(done)} of ${number(total)} ${phase === "recompute" ? "events" : "rows"} (${percent(done, total)})`
+      )
   })
   const { differences, differing, events, rows } = result
-  if (differing === 0) return { lines: [`The read models are what ${number(events)} events of the log make: ${number(rows)} rows, no difference`], ok: true }
+  if (differing === 0)
+    return {
+      lines: [`The read models are what ${number(events)} events of the log make: ${number(rows)} rows, no difference`],
+      ok: true
+    }
   const shown = (value: string | undefined) => (value === undefined ? "nothing" : value.slice(0, SHOWN_CHARS))
   return {
     lines: [
-      ...differences.map(({ conv, expected, found, row }) => `  ${conv} ${row}: the log makes ${shown(expected)}, stored is ${shown(found)}`),
+      ...differences.map(
+        ({ conv, expected, found, row }) =>
+          `  ${conv} ${row}: the log makes ${shown(expected)}, stored is ${shown(found)}`
+      ),
       ...(differing > differences.length ? [`  and ${number(differing - differences.length)} more`] : []),
       `${number(differing)} of ${number(rows)} rows differ from what the log makes; darda replay repairs them`
     ],
@@ -106,13 +118,19 @@ const command = (name: "replay" | "verify", work: Maintenance) =>
     const settings = yield* Settings
     const paths = dataPaths(settings.dataDir)
     const answer = yield* askControl(paths.control, name, onTerminal)
-    const report = answer._tag === "Answered" ? (answer.result as Report) : yield* Effect.gen(function* () {
-      if (!existsSync(paths.log)) return yield* Effect.fail(new Error(`There is no event log in ${settings.dataDir} yet: nothing to ${name}`))
-      yield* openDataFolder(settings.dataDir)
-      return yield* work(onTerminal).pipe(
-        Effect.provide(layerReadModels(settings, paths).pipe(Layer.provideMerge(layerLog(settings, paths))))
-      )
-    })
+    const report =
+      answer._tag === "Answered"
+        ? (answer.result as Report)
+        : yield* Effect.gen(function* () {
+            if (!existsSync(paths.log))
+              return yield* Effect.fail(
+                new Error(`There is no event log in ${settings.dataDir} yet: nothing to ${name}`)
+              )
+            yield* openDataFolder(settings.dataDir)
+            return yield* work(onTerminal).pipe(
+              Effect.provide(layerReadModels(settings, paths).pipe(Layer.provideMerge(layerLog(settings, paths))))
+            )
+          })
     if (process.stdout.isTTY) process.stdout.write("\r\u001b[K")
     for (const line of report.lines) yield* Console.log(line)
     if (!report.ok) return yield* Effect.fail(new Error("verify found differences"))

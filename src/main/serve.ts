@@ -63,7 +63,7 @@ export const serve = Effect.gen(function* () {
   )
   const secret = settings.clusterSecret ?? (yield* keptClusterSecret(paths))
   const services = yield* Layer.build(layerServer(settings, secret)).pipe(Effect.provide(files))
-  yield* Effect.gen(function* () {
+  return yield* Effect.gen(function* () {
     yield* startRoles(settings)
     for (const warning of warnings(settings)) yield* Effect.logWarning(warning)
     yield* buildWeb
@@ -73,7 +73,7 @@ export const serve = Effect.gen(function* () {
       settings,
       `Darda is ready on ${urlOf(settings, port)} (data in ${paths.folder}, AUTH=${settings.auth})`
     )
-    yield* Effect.onInterrupt(Ending.await, () => leave(settings))
+    return yield* Effect.onInterrupt(Ending.await, () => leave(settings))
   }).pipe(Effect.provide(services), Effect.provide(files))
 }).pipe(Effect.scoped, Effect.provide(layerLogging))
 

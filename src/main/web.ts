@@ -24,7 +24,9 @@ export const buildWeb: Effect.Effect<boolean> = Effect.gen(function* () {
     return false
   }
   if (!existsSync(vite)) {
-    yield* Effect.logWarning("The web app is not built and vite is not installed: run npm ci, or build it elsewhere and copy web/dist")
+    yield* Effect.logWarning(
+      "The web app is not built and vite is not installed: run npm ci, or build it elsewhere and copy web/dist"
+    )
     return false
   }
   yield* Effect.logInfo("Building the web app, once")

@@ -7,7 +7,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as fs from "node:fs"
@@ -154,7 +154,9 @@ export const askControl = (
   Effect.callback<ControlAnswer, ControlFailed>((resume) => {
     const fail = (reason: string) => resume(new ControlFailed({ reason }))
     if (!fs.existsSync(socket)) return resume(Effect.succeed({ _tag: "NotRunning" }))
-    const connection = withShortPath(socket, (short, done) => net.connect(short).once("connect", done).once("close", done))
+    const connection = withShortPath(socket, (short, done) =>
+      net.connect(short).once("connect", done).once("close", done)
+    )
     let received = ""
     connection.setEncoding("utf8")
     connection.once("connect", () => connection.write(`${JSON.stringify({ command })}\n`))

@@ -1,9 +1,7 @@
 /**
  * The folder that holds everything that is kept: made when missing, held by one process at a time, with paths for all who keep something in it.
  */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -11,7 +9,6 @@ import { randomBytes } from "node:crypto"
 import * as fs from "node:fs"
 import * as path from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { Settings } from "./Settings.ts"
 
 /** The data folder cannot be used as it is; nothing in it was changed. */
 export class DataFolderUnusable extends Schema.TaggedError<DataFolderUnusable>()("DataFolderUnusable", {
@@ -61,18 +58,6 @@ export const dataPaths = (folder: string): DataPaths => {
     lockHolder: path.join(root, "lock.holder"),
     clusterSecret: path.join(root, "cluster-secret")
   }
-}
-
-/** The data folder of this process, held by its lock for as long as the service lives. */
-export class DataFolder extends Context.Service<DataFolder, DataPaths>()("darda/platform/DataFolder") {
-  /** Opens and locks the folder that `DATA_DIR` names. */
-  static readonly layer: Layer.Layer<DataFolder, DataFolderUnusable | DataFolderLocked, Settings> = Layer.effect(
-    DataFolder,
-    Effect.gen(function* () {
-      const { dataDir } = yield* Settings
-      return yield* openDataFolder(dataDir)
-    })
-  )
 }
 
 /**
@@ -187,7 +172,9 @@ const SQLITE_BUSY = 5
 
 const writeHolder = (paths: DataPaths): void => {
   try {
-    fs.writeFileSync(paths.lockHolder, JSON.stringify({ pid: process.pid, since: new Date().toISOString() }), { mode: 0o600 })
+    fs.writeFileSync(paths.lockHolder, JSON.stringify({ pid: process.pid, since: new Date().toISOString() }), {
+      mode: 0o600
+    })
   } catch {
     // A full disk: the lock holds all the same, only nobody can say whose it is.
   }

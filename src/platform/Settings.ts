@@ -4,7 +4,6 @@
  * Settings come from the environment. An empty variable counts as not given.
  */
 import * as Context from "effect/Context"
-import * as Redacted from "effect/Redacted"
 import { DEFAULTS, FRAME_BYTES, LIMIT_MAX } from "../domain/protocol/limits.ts"
 import { choice, flag, integer, list, type Setting, secret, text } from "./settings-forms.ts"
 
@@ -312,6 +311,3 @@ export const settingsMarkdown = (): string =>
     "|---|---|---|---|",
     ...settingsRows().map((row) => `| \`${row.name}\` | ${row.fallback} | ${row.allowed} | ${row.doc} |`)
   ].join("\n")
-
-/** The secret in clear; only for those who sign with it. */
-export const revealSecret = (value: Redacted.Redacted<string>): string => Redacted.value(value)

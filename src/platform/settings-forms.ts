@@ -76,13 +76,21 @@ export const flag = (options: Common): Setting<boolean> => ({
 
 /** A text that `accepts` accepts. Without `fallback` it is undefined when not given. */
 export function text(
-  options: Common & { readonly allowed: string; readonly accepts: (value: string) => boolean; readonly fallback: string }
+  options: Common & {
+    readonly allowed: string
+    readonly accepts: (value: string) => boolean
+    readonly fallback: string
+  }
 ): Setting<string>
 export function text(
   options: Common & { readonly allowed: string; readonly accepts: (value: string) => boolean }
 ): Setting<string | undefined>
 export function text(
-  options: Common & { readonly allowed: string; readonly accepts: (value: string) => boolean; readonly fallback?: string }
+  options: Common & {
+    readonly allowed: string
+    readonly accepts: (value: string) => boolean
+    readonly fallback?: string
+  }
 ): Setting<string | undefined> {
   return {
     ...common(options),

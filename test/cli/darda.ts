@@ -7,7 +7,7 @@ import * as path from "node:path"
 import { fileURLToPath } from "node:url"
 
 const bin = fileURLToPath(new URL("../../bin/darda.js", import.meta.url))
-const DEADLINE_MS = 30_000
+const DEADLINE_MS = 60_000
 
 /** How a command ended. */
 export interface Ended {
@@ -21,7 +21,7 @@ export interface Ended {
 export interface Darda {
   readonly child: ChildProcessWithoutNullStreams
   readonly ended: Promise<Ended>
-  /** Waits for output that matches, for at most half a minute. */
+  /** Waits for output that matches, for at most a minute. */
   readonly says: (pattern: RegExp) => Promise<RegExpMatchArray>
 }
 
@@ -64,7 +64,8 @@ export const darda = (
         if (match === null && child.exitCode === null) return
         listeners.delete(look)
         clearTimeout(timer)
-        if (match === null) reject(new Error(`It ended (${child.exitCode}) without saying ${pattern}:\n${stdout}${stderr}`))
+        if (match === null)
+          reject(new Error(`It ended (${child.exitCode}) without saying ${pattern}:\n${stdout}${stderr}`))
         else resolve(match)
       }
       const timer = setTimeout(() => {
@@ -103,7 +104,12 @@ export const fingerprint = (folder: string): Readonly<Record<string, string>> =>
       .readdirSync(folder)
       .filter((name) => !name.startsWith("lock") && !name.endsWith("-shm"))
       .sort()
-      .map((name) => [name, createHash("sha256").update(fs.readFileSync(path.join(folder, name))).digest("hex")])
+      .map((name) => [
+        name,
+        createHash("sha256")
+          .update(fs.readFileSync(path.join(folder, name)))
+          .digest("hex")
+      ])
   )
 
 /** The lines of a text, without the last empty one. */

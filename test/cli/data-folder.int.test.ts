@@ -3,7 +3,13 @@ import { Effect, Exit, Redacted, Scope } from "effect"
 import { spawn } from "node:child_process"
 import * as fs from "node:fs"
 import * as path from "node:path"
-import { dataPaths, DataFolderLocked, keptClusterSecret, lockHolder, openDataFolder } from "../../src/platform/DataFolder.ts"
+import {
+  dataPaths,
+  DataFolderLocked,
+  keptClusterSecret,
+  lockHolder,
+  openDataFolder
+} from "../../src/platform/DataFolder.ts"
 import { temporaryFolder } from "./darda.ts"
 
 const holder = new URL("../support/hold-folder.ts", import.meta.url).pathname

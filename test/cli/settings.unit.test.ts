@@ -33,7 +33,9 @@ const JWT = {
 
 describe("settings", () => {
   it("have defaults that start a server on a laptop", () => {
-    const { port, host, dataDir, auth, partitions, limitPerSecond, limitBurst, limitInFlight, limitBodyChars } = values({})
+    const { port, host, dataDir, auth, partitions, limitPerSecond, limitBurst, limitInFlight, limitBodyChars } = values(
+      {}
+    )
     assert.deepStrictEqual(
       { port, host, dataDir, auth, partitions, limitPerSecond, limitBurst, limitInFlight, limitBodyChars },
       {
@@ -118,7 +120,8 @@ describe("settings", () => {
       assert.strictEqual(values({ HOST: host, AUTH_DEV_PUBLIC: "1" }).host, host)
       assert.strictEqual(values({ ...JWT, HOST: host }).host, host)
     }
-    for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "::1"]) assert.strictEqual(values({ HOST: host }).host, host)
+    for (const host of ["localhost", "127.0.0.1", "127.1.2.3", "::1"])
+      assert.strictEqual(values({ HOST: host }).host, host)
   })
 
   it("of AUTH=jwt need a secret, one source of keys, an issuer and an audience", () => {

@@ -51,7 +51,9 @@ const said = async (url: string): Promise<ReadonlyArray<string>> => {
   const answer = await fetch(`${url}/v1/conversations/dm:ada:grace/messages`, {
     headers: { authorization: `Bearer ${await tokenFor(url, "grace")}` }
   })
-  return ((await answer.json()) as { readonly messages: ReadonlyArray<{ readonly cid: string }> }).messages.map(({ cid }) => cid)
+  return ((await answer.json()) as { readonly messages: ReadonlyArray<{ readonly cid: string }> }).messages.map(
+    ({ cid }) => cid
+  )
 }
 
 const start = (folder: string, settings: Readonly<Record<string, string>> = {}): Promise<Ended> =>
@@ -134,7 +136,10 @@ describe("a start that cannot be", () => {
     log.exec(`PRAGMA user_version = ${version + 1}`)
     log.close()
     const before = fingerprint(folder)
-    refused(await start(folder), new RegExp(`log\\.sqlite has format ${version + 1}; this Darda reads format ${version}`))
+    refused(
+      await start(folder),
+      new RegExp(`log\\.sqlite has format ${version + 1}; this Darda reads format ${version}`)
+    )
     assert.deepStrictEqual(fingerprint(folder), before)
   })
 
@@ -154,13 +159,24 @@ describe("a start that cannot be", () => {
   it("is told that a file holds no tokens' key", async () => {
     const key = path.join(temporaryFolder(), "key.pem")
     fs.writeFileSync(key, "not a key")
-    const jwt = { AUTH: "jwt", CLUSTER_SECRET: "c".repeat(32), JWT_PUBLIC_KEY_FILE: key, JWT_ISSUER: "i", JWT_AUDIENCE: "a" }
+    const jwt = {
+      AUTH: "jwt",
+      CLUSTER_SECRET: "c".repeat(32),
+      JWT_PUBLIC_KEY_FILE: key,
+      JWT_ISSUER: "i",
+      JWT_AUDIENCE: "a"
+    }
     refused(await start(temporaryFolder(), jwt), /JWT_PUBLIC_KEY_FILE/)
   })
 })
 
 /** Starts `darda serve` after a script, in a mount namespace of its own where the folder is a small disk in memory. */
-const onDiskOf = (size: string, folder: string, script: string, settings: Readonly<Record<string, string>>): Promise<Ended> => {
+const onDiskOf = (
+  size: string,
+  folder: string,
+  script: string,
+  settings: Readonly<Record<string, string>>
+): Promise<Ended> => {
   const shell = `mount -t tmpfs -o size=${size} darda ${folder} && ${script}`
   const command = ["unshare", "--map-root-user", "--mount", "sh", "-c", shell, "sh", process.execPath]
   return started(darda(["serve"], { PORT: "0", ...settings }, command)).ended

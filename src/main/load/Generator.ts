@@ -103,7 +103,11 @@ export class Generator {
     const made: Array<Conversation> = []
     for (let from = 0; from < groups.length; from += OPENING) {
       const some = groups.slice(from, from + OPENING)
-      made.push(...(await Promise.all(some.map(async (members) => ({ conv: await this.#conversation(members), members, turn: 0 })))))
+      made.push(
+        ...(await Promise.all(
+          some.map(async (members) => ({ conv: await this.#conversation(members), members, turn: 0 }))
+        ))
+      )
     }
     this.#conversations = made
     for (const { conv, members } of made) for (const member of members) this.#clients[member]!.conversations.push(conv)
@@ -142,7 +146,8 @@ export class Generator {
     const url = new URL("/v1/ws", this.#plan.url)
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:"
     await new Promise<void>((resolve, reject) => {
-      const failed = (reason: string) => reject(new Error(`Connection ${index + 1} of ${this.#plan.users.length} was not opened: ${reason}`))
+      const failed = (reason: string) =>
+        reject(new Error(`Connection ${index + 1} of ${this.#plan.users.length} was not opened: ${reason}`))
       const timer = setTimeout(() => failed("no welcome in time"), OPEN_TIMEOUT_MS)
       const connection = new Connection(
         { url: url.href, token, device: `load-${index}`, probeAfterMs: 0, environment: loadEnvironment },
@@ -211,7 +216,9 @@ export class Generator {
         this.#send(this.#clients[member]!, conversation.conv, start + (sent * 1000) / rate)
       }
       if (this.counts.sent - this.#answered > REMEMBERED / 2) {
-        throw new Error(`The server does not keep up with ${rate} messages/s: ${this.counts.sent - this.#answered} are unanswered`)
+        throw new Error(
+          `The server does not keep up with ${rate} messages/s: ${this.counts.sent - this.#answered} are unanswered`
+        )
       }
       await new Promise((resolve) => setTimeout(resolve, 1))
     }

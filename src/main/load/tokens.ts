@@ -30,7 +30,9 @@ const devToken = async (url: string, user: string): Promise<LoadUser> => {
   } catch (cause) {
     const reason =
       cause instanceof Error ? ((cause.cause as Error | undefined)?.message ?? cause.message) : String(cause)
-    throw new Error(`No server answers at ${url} (${reason}): start it with npm start, or name another with --url`, { cause })
+    throw new Error(`No server answers at ${url} (${reason}): start it with npm start, or name another with --url`, {
+      cause
+    })
   }
   if (answer.status === 404)
     throw new Error(`The server at ${url} does not run with AUTH=dev: give tokens with --token-file`)

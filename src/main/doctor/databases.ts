@@ -1,8 +1,8 @@
 /** What the doctor checks of the database files: that they are whole, read-only. */
 import * as fs from "node:fs"
 import { DatabaseSync } from "node:sqlite"
-import { type DataPaths, explainFileError, mebibytes } from "../platform/DataFolder.ts"
-import type { SettingsValues } from "../platform/Settings.ts"
+import { type DataPaths, explainFileError, mebibytes } from "../../platform/DataFolder.ts"
+import type { SettingsValues } from "../../platform/Settings.ts"
 import { bad, type Finding, good, note } from "./finding.ts"
 
 /** Findings about both files. A log that is not there yet is as it should be before the first start. */

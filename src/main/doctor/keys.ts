@@ -2,8 +2,8 @@
 import * as Effect from "effect/Effect"
 import { createPublicKey } from "node:crypto"
 import { readFileSync } from "node:fs"
-import { explainFileError } from "../platform/DataFolder.ts"
-import type { SettingsValues } from "../platform/Settings.ts"
+import { explainFileError } from "../../platform/DataFolder.ts"
+import type { SettingsValues } from "../../platform/Settings.ts"
 import { bad, type Finding, good, note } from "./finding.ts"
 
 const FETCH_TIMEOUT_MS = 5_000
