@@ -61,12 +61,18 @@ const freePort = (): Promise<number> =>
     probe.once("error", reject)
     probe.listen(0, "127.0.0.1", () => {
       const address = probe.address()
-      probe.close(() => (typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port"))))
+      probe.close(() =>
+        typeof address === "object" && address !== null ? resolve(address.port) : reject(new Error("no port"))
+      )
     })
   })
 
 /** Starts a server and waits until it says that it is ready; fails with its output when it ends before, or takes a minute. */
-export const startServer = async ({ env = {}, dataDir, args = ["serve"] }: ServerOptions = {}): Promise<RunningServer> => {
+export const startServer = async ({
+  env = {},
+  dataDir,
+  args = ["serve"]
+}: ServerOptions = {}): Promise<RunningServer> => {
   const folder = dataDir ?? mkdtempSync(join(tmpdir(), "darda-test-"))
   const { PATH, HOME } = process.env
   const port = env["PORT"] === undefined || env["PORT"] === "0" ? await freePort() : Number(env["PORT"])

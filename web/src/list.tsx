@@ -73,6 +73,8 @@ export const List = (): JSX.Element => {
           <Line
             key={conversation.conv}
             conversation={conversation}
+            version={conversation.version}
+            online={isOnline(conversation)}
             isOpen={conversation.conv === open}
             tabStop={conversation.conv === tabStop}
           />
@@ -96,17 +98,26 @@ const Nothing = ({ onNew }: { readonly onNew: () => void }): JSX.Element =>
     </div>
   )
 
-const Line = (props: {
+/** Whether the other one of a conversation of two is there. */
+const isOnline = ({ conv }: Conversation): boolean => {
+  const other = otherMember(conv, me.value)
+  return other !== undefined && other !== me.value && session.value?.store.presence.get(other)?.online === true
+}
+
+interface LineProps {
   readonly conversation: Conversation
+  /** The conversation is the same object for ever: this tells that it has to be drawn anew. */
+  readonly version: number
+  readonly online: boolean
   readonly isOpen: boolean
   readonly tabStop: boolean
-}): JSX.Element => {
-  const { conversation, isOpen, tabStop } = props
+}
+
+const Line = ({ conversation, online, isOpen, tabStop }: LineProps): JSX.Element => {
   const { conv, kind, last, unread } = conversation
   const user = me.value
   const title = titleOf(conversation, user)
   const other = otherMember(conv, user)
-  const online = other !== undefined && other !== user && session.value?.store.presence.get(other)?.online === true
   const pending = conversation.outgoing.findLast(({ frame }) => frame.t === "send")
   const at = pending === undefined ? last?.at : undefined
   return (

@@ -98,7 +98,7 @@ export const Thread = ({ conv }: { readonly conv: string }): JSX.Element | null 
     >
       <Head conversation={conversation} title={title} onMembers={() => setShowMembers(true)} />
       <Timeline
-        ref={timeline}
+        handle={timeline}
         conversation={conversation}
         title={title}
         me={me.value}

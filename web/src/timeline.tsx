@@ -11,6 +11,8 @@ import { bySeq, isOlderHidden, keyOf, Rows, type RowsContext } from "./rows.tsx"
 import type { Session } from "./model.ts"
 
 interface Props {
+  /** Where this timeline puts itself, for those beside it: a `ref` of a component is a property like any other. */
+  readonly handle: { current: Timeline | null }
   readonly conversation: Conversation
   readonly title: string
   readonly me: string
@@ -62,6 +64,7 @@ export class Timeline extends Component<Props, State> {
   #flashTimer: ReturnType<typeof setTimeout> | undefined
 
   override componentDidMount(): void {
+    this.props.handle.current = this
     addEventListener("focus", this.#see)
     document.addEventListener("visibilitychange", this.#see)
     this.#resizes = new ResizeObserver(() => this.#hold(this.#pin))
@@ -71,6 +74,7 @@ export class Timeline extends Component<Props, State> {
   }
 
   override componentWillUnmount(): void {
+    this.props.handle.current = null
     removeEventListener("focus", this.#see)
     document.removeEventListener("visibilitychange", this.#see)
     this.#resizes?.disconnect()
