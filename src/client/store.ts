@@ -54,6 +54,7 @@ export class Store {
   #listed = false
   #nextPage: string | undefined
   #refreshing = false
+  #wanted = false
   #cancelSweep: (() => void) | undefined
 
   constructor(client: DardaClient, options: StoreOptions = {}) {
@@ -86,9 +87,11 @@ export class Store {
         this.#armSweep()
       }),
       client.on("unlive", ({ conv, cid, by }) => this.#dropLive(conv, (live) => live.cid === cid && live.by === by)),
-      client.on("welcome", (welcome) => {
+      client.on("welcome", () => {
         for (const conv of this.#states.keys()) this.#dropLive(conv, () => true)
-        if (!welcome.recovered) this.#refresh()
+        // Marks are not replayed: what was read meanwhile, by oneself elsewhere or by others, has to be asked for.
+        this.#refresh()
+        for (const conv of this.#opened) this.#readReceipts(conv)
       })
     ]
     for (const command of client.pending) this.#command(command)
@@ -148,6 +151,7 @@ export class Store {
     const state = this.#state(conv)
     if (state.busy !== undefined) await state.busy
     if (!state.loaded) await this.#load(state, () => newest(this.#client, state))
+    else this.#readReceipts(conv)
   }
 
   /** Reads a page of older messages; `false` when there is none, or no room for it. */
@@ -212,10 +216,15 @@ export class Store {
 
   /** Reads the first page of the list again, once for all who want it; the pages after it stay as they are. */
   #refresh(): void {
-    if (!this.#listed || this.#refreshing) return
+    if (!this.#listed) return
+    this.#wanted = true
+    if (this.#refreshing) return
     this.#refreshing = true
+    this.#wanted = false
     const done = (): void => {
       this.#refreshing = false
+      // Who asked while a page was on its way may know of more than is in it.
+      if (this.#wanted) this.#refresh()
     }
     this.#page(undefined).then(done, done)
   }
@@ -228,9 +237,7 @@ export class Store {
           state.loading = []
           const reply = await page()
           if (reply === undefined) continue
-          for (const [user, marks] of Object.entries(reply.receipts ?? {})) {
-            this.#takeReceipt(state, user, marks.delivered, marks.seen)
-          }
+          this.#takeReceipts(state, reply.receipts)
           if (this.#autoDelivered && state.unread > 0) this.#client.mark(state.conv, { delivered: reply.head })
           return
         }
@@ -247,8 +254,11 @@ export class Store {
   #event(event: TimelineEvent): void {
     const me = this.#client.user ?? ""
     if (event.type === "members" && event.data.removed?.includes(me) === true) return this.#gone(event.conv)
+    // Of a conversation that is new here, such as one this user was added to, an event tells neither title nor members.
+    const isKnown = this.#states.has(event.conv)
     const state = this.#state(event.conv)
     applyEvent(state, event, me)
+    if (!isKnown && event.seq > 1) this.#refresh()
     if (event.by === me) this.#settled(state, event.cid)
     else if (event.type === "message" && this.#autoDelivered) this.#client.mark(event.conv, { delivered: event.seq })
     this.#touch(state)
@@ -284,7 +294,8 @@ export class Store {
     state.head = head
     state.counts = undefined
     // Commands whose events are among what was dropped.
-    for (const command of state.outgoing.filter((other) => other.state === "persisted")) this.#settled(state, command.cid)
+    for (const command of state.outgoing.filter((other) => other.state === "persisted"))
+      this.#settled(state, command.cid)
     if (this.#opened.has(conv)) void this.open(conv).catch(() => {})
     this.#refresh()
     this.#touch(state)
@@ -306,6 +317,23 @@ export class Store {
       state.counts = { seq: receipt.seq, delivered: receipt.deliveredCount, seen: receipt.seenCount }
     }
     this.#touch(state)
+  }
+
+  #readReceipts(conv: string): void {
+    this.#client.history({ conv, limit: 1 }).then(
+      ({ receipts }) => {
+        const state = this.#states.get(conv)
+        if (state === undefined) return
+        this.#takeReceipts(state, receipts)
+        this.#touch(state)
+      },
+      // The next connection asks again.
+      () => {}
+    )
+  }
+
+  #takeReceipts(state: State, receipts: ReplyBody["history"]["receipts"] = {}): void {
+    for (const [user, { delivered, seen }] of Object.entries(receipts)) this.#takeReceipt(state, user, delivered, seen)
   }
 
   #takeReceipt(state: State, user: string, delivered: number, seen: number): void {
