@@ -15,7 +15,8 @@ const REMEMBERED = 2_048
 const PULL_ATTEMPTS = 5
 
 interface Given {
-  seq: Seq
+  /** 0 when they were told to be gone and nothing else: what comes before their return is not theirs. */
+  seq: Seq | 0
   position: number
   /** The user was removed: kept, since a later return continues from here. */
   gone: boolean
@@ -90,7 +91,7 @@ export class Feed {
       // A conversation that was reset is known up to its head, which may be past the floor.
       const given = this.#given?.get(event.conv)?.seq
       const isNew = given === undefined ? event.position > floor[event.partition]! : event.seq > given
-      if (isNew) this.#hole(event.conv, given, event.seq)
+      if (isNew) this.#hole(event.conv, given === 0 ? undefined : given, event.seq)
     }
     this.#dirty = missed.length > 0
     this.#repair()
@@ -104,6 +105,7 @@ export class Feed {
         yield* this.#owner.out.room
         if (item._tag === "Gone") {
           this.#owner.push(new Frame({ t: "gone", conv: item.conv }))
+          this.#remember(item.conv, { seq: 0, position: 0, gone: true })
         } else {
           this.#owner.push(new Frame({ t: "reset", conv: item.conv, head: item.head }))
           const position = floor[this.#owner.node.partitionOf(item.conv)]!
@@ -128,7 +130,7 @@ export class Feed {
       return
     }
     const given = this.#given?.get(event.conv)
-    if (given !== undefined) {
+    if (given !== undefined && given.seq > 0) {
       if (event.seq <= given.seq) return
       if (event.seq === given.seq + 1) this.#give(event, frame)
       else this.#hole(event.conv, given.seq, event.seq)
@@ -136,7 +138,8 @@ export class Feed {
     }
     const start = floor[event.partition]!
     if (event.position <= start) return
-    if (event.prev <= start || adds(event, this.#owner.user)) this.#give(event, frame)
+    const follows = event.prev <= start && given === undefined
+    if (follows || adds(event, this.#owner.user)) this.#give(event, frame)
     else this.#hole(event.conv, undefined, event.seq)
   }
 
@@ -230,7 +233,11 @@ export class Feed {
           this.#pulls?.delete(conv)
           return
         }
-        if (page.success.length === 0) return this.#reset(conv, pull)
+        if (page.success.length > 0) continue
+        // Nothing of it is for one who is gone.
+        if (this.#given?.get(conv)?.seq === 0) this.#pulls?.delete(conv)
+        else this.#reset(conv, pull)
+        return
       }
     })
   }
@@ -250,7 +257,11 @@ export class Feed {
     const floor = this.#floor![partitionOf(conv)]!
     return queries.pull(conv, from, REPLAY_PER_CONVERSATION + 1).pipe(
       Effect.map((events) => {
-        const missing = events.filter((event) => event.position > floor && event.seq <= pull.to)
+        let missing = events.filter((event) => event.position > floor && event.seq <= pull.to)
+        if (this.#given?.get(conv)?.seq === 0) {
+          const back = missing.findIndex((event) => adds(event, this.#owner.user))
+          missing = back < 0 ? [] : missing.slice(back)
+        }
         return missing.length > REPLAY_PER_CONVERSATION ? undefined : missing
       })
     )

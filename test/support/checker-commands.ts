@@ -234,7 +234,7 @@ const makeBounds = (
       let upper = 0
       for (const event of events) {
         const sent = firstSent.get(`${conv} ${cidKey(event.by, event.cid)}`)
-        if (sent === undefined || sent < at) upper = event.seq
+        if (sent === undefined || sent <= at) upper = event.seq
       }
       return upper
     }
@@ -259,7 +259,9 @@ const checkRefusals = (
         evidence.expect("I6", event === undefined, where, () => `was refused by ${short(frame)} and is in the log at seq ${event?.seq}`)
       }
       if (copy.answers.some(isPersisted) || conv === undefined) continue
-      const from = bounds.lower(conv, copy.at)
+      // Which of the copies on this connection it answers is not known: the first one counts.
+      const sent = Math.min(...copies.filter((other) => other.session === copy.session).map((other) => other.at))
+      const from = bounds.lower(conv, sent)
       const to = bounds.upper(conv, at)
       let justified = code === "bad_request" || code === "too_large"
       for (let seq = from; seq <= to && !justified; seq++) justified = refusals(timeline, seq, copy.frame, user, cid).has(code)

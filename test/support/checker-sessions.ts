@@ -203,7 +203,7 @@ class SessionCheck {
   #allowed(at: number, timeline: Timeline, seq: number): void {
     const removal = timeline.removals(this.#user).filter((one) => one < seq).at(-1)
     if (removal === undefined) return
-    if (timeline.isMember(this.#user, seq)) return this.#expect("I17", true, () => "")
+    if (timeline.isMember(this.#user, seq) || timeline.isMember(this.#user, seq - 1)) return this.#expect("I17", true, () => "")
     const back = timeline.additions(this.#user).find((one) => one > seq)
     const event = back === undefined ? undefined : timeline.events[back - 1]!
     const since = event === undefined ? Infinity : (this.#firstSent.get(`${event.by} ${event.cid}`) ?? 0)
@@ -218,6 +218,8 @@ class SessionCheck {
       const timeline = this.#timelines.get(conv)
       if (timeline === undefined || !timeline.isMember(this.#user, head)) continue
       const given = this.#of(conv)
+      // Who was told to be gone is owed nothing more, whatever came before.
+      if (given.told) continue
       this.#expect("I12", given.last !== undefined && given.last >= head, () =>
         `a cursor covers seq ${head} of ${conv}, and ${given.last ?? "nothing"} was given`
       )
