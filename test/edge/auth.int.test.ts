@@ -5,6 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Effect, Layer, Redacted } from "effect"
+import { TestClock } from "effect/testing"
 import { exportJWK, exportPKCS8, exportSPKI, generateKeyPair, type JWTPayload, SignJWT, UnsecuredJWT } from "jose"
 import { Auth } from "../../src/edge/auth/Auth.ts"
 import { layerDev } from "../../src/edge/auth/AuthDev.ts"
@@ -210,6 +211,17 @@ describe("tickets", () => {
         const { token } = yield* auth.issueDev("ann")
         assert.strictEqual((yield* Effect.flip(auth.redeemTicket(token)))._tag, "Unauthorized")
       })
+    ))
+  it("are good for 30 s", () =>
+    both((auth) =>
+      Effect.gen(function* () {
+        const { ticket } = yield* auth.issueTicket("ann", Date.now() + 60_000)
+        yield* TestClock.adjust("29 seconds")
+        assert.strictEqual((yield* auth.redeemTicket(ticket)).user, "ann")
+        const late = yield* auth.issueTicket("ann", Date.now() + 60_000)
+        yield* TestClock.adjust("30 seconds")
+        assert.match((yield* Effect.flip(auth.redeemTicket(late.ticket))).message, /expired/)
+      }).pipe(Effect.provide(TestClock.layer()))
     ))
   it("of another cluster are refused", async () => {
     const foreign = Layer.provide(layerDev(Redacted.make("another secret of thirty-two characters")), layerMemory("n1"))

@@ -23,7 +23,7 @@ export const layerDocs = <Id extends string, Groups extends HttpApiGroup.Constra
           Effect.gen(function* () {
             const { layer } = yield* Effect.promise(() => import("effect/http-api/HttpApiScalar"))
             return yield* HttpRouter.toHttpEffect(
-              layer(api, { path: "/docs", scalar: { withDefaultFonts: false, theme: "default" } })
+              layer(api, { path: "/docs", scalar: { withDefaultFonts: false, favicon: "/favicon.svg" } })
             )
           })
         )
