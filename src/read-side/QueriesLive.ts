@@ -43,7 +43,11 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
 
   const answer = <A>(atLeast: Vector, models: Effect.Effect<A, Refusal>, instead: Effect.Effect<A, Refusal>) =>
     readModels.reached(atLeast, BEHIND_MS).pipe(
-      Effect.flatMap((reached) => (reached ? models : instead)),
+      Effect.flatMap((reached) => Effect.result(reached ? models : instead)),
+      // Models that were emptied while they were read say that there is nothing, or nobody.
+      Effect.flatMap((found) =>
+        Effect.flatMap(readModels.reached(atLeast, 0), (still) => (still ? Effect.fromResult(found) : instead))
+      ),
       Effect.timeoutOrElse({ duration: BEHIND_MS + ANSWER_MS, orElse: () => instead }),
       Effect.catchTag("ReadModelsUnavailable", () => instead),
       Effect.catchTags({ ReadModelsUnavailable: unavailable, LogUnavailable: unavailable })

@@ -91,7 +91,9 @@ export const project = (rows: Rows, event: StoredEvent): void => {
   const state = concerned(rows, before, event)
   const after = evolve(state, event, event.position)
   const isMessage = event.type === "message"
-  const members = changedMembers(rows, state, after, event)
+  // In a conversation that begins nobody can be known yet: nobody is looked up.
+  const known = row === undefined ? () => undefined : (user: UserId) => rows.member(event.conv, user)
+  const members = changedMembers(known, state, after, event)
   rows.putConversation({
     conv: before.conv,
     kind: before.kind,
@@ -167,7 +169,7 @@ const concerned = (rows: Rows, row: ConversationRow, event: StoredEvent): Conver
 
 /** The rows of the members that `evolve` changed, and by how many their number grew. */
 const changedMembers = (
-  rows: Rows,
+  lookUp: (user: UserId) => MemberRow | undefined,
   before: Conversation,
   after: Conversation,
   event: StoredEvent
@@ -176,7 +178,7 @@ const changedMembers = (
   const changed: Array<MemberRow> = []
   let grown = 0
   for (const [user, member] of after.members) {
-    const known = rows.member(event.conv, user)
+    const known = lookUp(user)
     if (known !== undefined && known.left === 0) {
       if (known.admin !== member.admin) changed.push({ ...known, admin: member.admin })
     } else {
@@ -186,7 +188,7 @@ const changedMembers = (
   }
   for (const [user] of before.members) {
     if (HashMap.has(after.members, user)) continue
-    const known = rows.member(event.conv, user)
+    const known = lookUp(user)
     if (!here(known)) continue
     grown--
     changed.push(memberRow({ user, admin: false, since: 0, delivered: 0, seen: 0 }, known.own, event.position))

@@ -41,6 +41,8 @@ class Recent<V> {
 
 interface CachedConversation {
   readonly id: number
+  /** Made in this batch: all that is in it is in memory. */
+  fresh: boolean
   row: ConversationRow
   dirty: boolean
 }
@@ -64,21 +66,26 @@ export const makeRowCache = (
   const dirtyConversations: Array<CachedConversation> = []
   const dirtyMembers: Array<CachedMember> = []
 
+  const afterLast = (): number =>
+    ((sql("SELECT max(id) FROM conversations").get() as unknown as readonly [number | null])[0] ?? 0) + 1
+  let nextId = afterLast()
+
   const conversation = (conv: ConversationId): CachedConversation | undefined => {
     const cached = conversations.get(conv)
     if (cached !== undefined) return cached
     const row = sql("SELECT * FROM conversations WHERE conv = ?").get(conv) as unknown as Row | undefined
     if (row === undefined) return undefined
-    const loaded = { id: row[0] as number, row: conversationOf(row), dirty: false }
+    const loaded = { id: row[0] as number, fresh: false, row: conversationOf(row), dirty: false }
     conversations.set(conv, loaded)
     return loaded
   }
   const member = (conv: ConversationId, user: UserId): CachedMember | undefined => {
-    const id = conversation(conv)?.id
-    if (id === undefined) return undefined
+    const of = conversation(conv)
+    if (of === undefined) return undefined
+    const { fresh, id } = of
     const key = `${id} ${user}`
     const cached = members.get(key)
-    if (cached !== undefined) return cached
+    if (cached !== undefined || fresh) return cached
     const row = sql("SELECT * FROM members WHERE conversation = ? AND user = ?").get(id, user) as unknown as
       | Row
       | undefined
@@ -105,12 +112,7 @@ export const makeRowCache = (
     putConversation: (row) => {
       let entry = conversation(row.conv)
       if (entry === undefined) {
-        const { lastInsertRowid } = sql("INSERT INTO conversations VALUES (NULL, ?, ?, NULL, ?, 0, 0, 0, 0, 0, 0)").run(
-          row.conv,
-          row.kind,
-          row.partition
-        )
-        entry = { id: Number(lastInsertRowid), row, dirty: false }
+        entry = { id: nextId++, fresh: true, row, dirty: false }
         conversations.set(row.conv, entry)
       }
       entry.row = row
@@ -184,13 +186,17 @@ export const makeRowCache = (
   return {
     rows,
     flush: () => {
+      const add = sql("INSERT INTO conversations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
       const put = sql(
         `UPDATE conversations SET title = ?, head = ?, at = ?, position = ?, members = ?, messages = ?, last = ? WHERE id = ?`
       )
       for (const entry of dirtyConversations) {
-        const { at, head, last, members, messages, position, title } = entry.row
-        put.run(title ?? null, head, at, position, members, messages, last, entry.id)
+        const { at, conv, head, kind, last, members, messages, partition, position, title } = entry.row
+        if (entry.fresh)
+          add.run(entry.id, conv, kind, title ?? null, partition, head, at, position, members, messages, last)
+        else put.run(title ?? null, head, at, position, members, messages, last, entry.id)
         entry.dirty = false
+        entry.fresh = false
       }
       dirtyConversations.length = 0
       writeMembers()
@@ -202,6 +208,7 @@ export const makeRowCache = (
       members.clear()
       dirtyConversations.length = 0
       dirtyMembers.length = 0
+      nextId = afterLast()
     }
   }
 }
