@@ -41,17 +41,18 @@ type Refusal = ReadModelsUnavailable | LogUnavailable | QueryRefused
 const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Service"] => {
   const { partitions } = log
 
-  const answer = <A>(atLeast: Vector, models: Effect.Effect<A, Refusal>, instead: Effect.Effect<A, Refusal>) =>
-    readModels.reached(atLeast, BEHIND_MS).pipe(
-      Effect.flatMap((reached) => Effect.result(reached ? models : instead)),
-      // Models that were emptied while they were read say that there is nothing, or nobody.
-      Effect.flatMap((found) =>
-        Effect.flatMap(readModels.reached(atLeast, 0), (still) => (still ? Effect.fromResult(found) : instead))
-      ),
+  const answer = <A>(atLeast: Vector, models: Effect.Effect<A, Refusal>, instead: Effect.Effect<A, Refusal>) => {
+    // Models that were emptied while they were read say that there is nothing, or nobody.
+    const checked = Effect.flatMap(Effect.result(models), (found) =>
+      Effect.flatMap(readModels.reached(atLeast, 0), (still) => (still ? Effect.fromResult(found) : instead))
+    )
+    return readModels.reached(atLeast, BEHIND_MS).pipe(
+      Effect.flatMap((reached) => (reached ? checked : instead)),
       Effect.timeoutOrElse({ duration: BEHIND_MS + ANSWER_MS, orElse: () => instead }),
       Effect.catchTag("ReadModelsUnavailable", () => instead),
       Effect.catchTags({ ReadModelsUnavailable: unavailable, LogUnavailable: unavailable })
     )
+  }
 
   /** What an answer about one conversation must include: other partitions may be behind. */
   const only = (conv: ConversationId, atLeast: Vector): Vector => {
