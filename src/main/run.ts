@@ -37,6 +37,8 @@ export const oneLine = (message: string): string => message.trim().replace(/\s*\
 export const runProcess = <E>(effect: Effect.Effect<unknown, E>, isSilent: (error: unknown) => boolean): void => {
   let stoppedAt = 0
   const fiber = runFork(effect)
+  // Only the fiber decides when it is over: node would leave as soon as no socket, timer or thread is left.
+  setInterval(() => {}, 2 ** 31 - 1)
   const onSignal = () => {
     const now = performance.now()
     if (stoppedAt === 0) {

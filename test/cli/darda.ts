@@ -114,3 +114,31 @@ export const fingerprint = (folder: string): Readonly<Record<string, string>> =>
 
 /** The lines of a text, without the last empty one. */
 export const lines = (text: string): ReadonlyArray<string> => text.split("\n").filter((line) => line !== "")
+
+/** A token of AUTH=dev. */
+export const tokenFor = async (url: string, user: string): Promise<string> => {
+  const answer = await fetch(`${url}/v1/auth/dev`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ user })
+  })
+  return ((await answer.json()) as { readonly token: string }).token
+}
+
+/** Sends a message from ada to grace over HTTP. */
+export const say = async (url: string, cid: string, body = `this is ${cid}`): Promise<Response> =>
+  await fetch(`${url}/v1/conversations/dm:ada:grace/messages`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${await tokenFor(url, "ada")}` },
+    body: JSON.stringify({ cid, body })
+  })
+
+/** What ada and grace have said, by the ids of the messages. */
+export const said = async (url: string, limit = 50): Promise<ReadonlyArray<string>> => {
+  const answer = await fetch(`${url}/v1/conversations/dm:ada:grace/messages?limit=${limit}`, {
+    headers: { authorization: `Bearer ${await tokenFor(url, "grace")}` }
+  })
+  return ((await answer.json()) as { readonly messages: ReadonlyArray<{ readonly cid: string }> }).messages.map(
+    ({ cid }) => cid
+  )
+}

@@ -5,7 +5,19 @@ import type { AddressInfo } from "node:net"
 import * as path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { settingsRows } from "../../src/platform/Settings.ts"
-import { type Darda, darda, type Ended, fingerprint, lines, serving, stop, temporaryFolder } from "./darda.ts"
+import {
+  type Darda,
+  darda,
+  type Ended,
+  fingerprint,
+  lines,
+  said,
+  say,
+  serving,
+  stop,
+  temporaryFolder,
+  tokenFor
+} from "./darda.ts"
 
 const running = new Set<Darda>()
 const started = <D extends Darda>(it: D): D => {
@@ -27,33 +39,6 @@ const usedFolder = async (settings: Readonly<Record<string, string>> = {}): Prom
   assert.strictEqual((await say(server.url, "first")).status, 201)
   assert.strictEqual((await stop(server)).code, 0)
   return folder
-}
-
-const tokenFor = async (url: string, user: string): Promise<string> => {
-  const answer = await fetch(`${url}/v1/auth/dev`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ user })
-  })
-  return ((await answer.json()) as { readonly token: string }).token
-}
-
-/** Sends a message from ada to grace over HTTP. */
-const say = async (url: string, cid: string): Promise<Response> =>
-  await fetch(`${url}/v1/conversations/dm:ada:grace/messages`, {
-    method: "POST",
-    headers: { "content-type": "application/json", authorization: `Bearer ${await tokenFor(url, "ada")}` },
-    body: JSON.stringify({ cid, body: `this is ${cid}` })
-  })
-
-/** What ada and grace have said, by the ids of the messages. */
-const said = async (url: string): Promise<ReadonlyArray<string>> => {
-  const answer = await fetch(`${url}/v1/conversations/dm:ada:grace/messages`, {
-    headers: { authorization: `Bearer ${await tokenFor(url, "grace")}` }
-  })
-  return ((await answer.json()) as { readonly messages: ReadonlyArray<{ readonly cid: string }> }).messages.map(
-    ({ cid }) => cid
-  )
 }
 
 const start = (folder: string, settings: Readonly<Record<string, string>> = {}): Promise<Ended> =>
