@@ -11,7 +11,8 @@ const main = fileURLToPath(new URL("../../src/main.ts", import.meta.url))
 const READY = /Darda is ready on (http:\/\/\S+)/
 /** Long, because a first start builds the web app, and the machine may be busy with other tests. */
 const READY_MS = 60_000
-const STOP_MS = 20_000
+/** Longer than a draining server waits for its clients. */
+const STOP_MS = 60_000
 const OUTPUT_CHARS = 20_000
 
 /** How a server is started. */
@@ -36,7 +37,7 @@ export interface RunningServer {
   readonly pid: number | undefined
   /** The last 20,000 characters of what all processes of this server wrote. */
   readonly output: () => string
-  /** Ends it by SIGTERM and waits for its end; gives its exit code. Fails when it has not ended after 20 s. */
+  /** Ends it by SIGTERM and waits for its end; gives its exit code. Fails when it has not ended after a minute. */
   readonly stop: () => Promise<number | null>
   /** Ends it by SIGKILL, at once and without mercy, and waits until it is gone. */
   readonly kill9: () => Promise<void>

@@ -1,6 +1,6 @@
 /** Where one writes: a new message, a reply, or a change of an old one. */
 import type { JSX } from "preact"
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
+import { useLayoutEffect, useRef, useState } from "preact/hooks"
 import type { FoldedMessage } from "../../src/domain/protocol/server-frames.ts"
 import { clean, preview } from "./format.ts"
 import { Close, Send } from "./icons.tsx"
@@ -37,13 +37,13 @@ export const Composer = (props: {
   const [text, setText] = useState(drafts.get(conv) ?? "")
   const most = limits.value?.bodyChars ?? DEFAULT_CHARS
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     // Where a keyboard would cover half the screen, it waits to be asked for.
     if (matchMedia("(hover: hover)").matches) field.current?.focus()
     return () => clearTimeout(typing.current)
   }, [])
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (writing.kind === "new") return
     if (writing.kind === "edit") setText(writing.message.body ?? "")
     field.current?.focus()

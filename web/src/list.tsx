@@ -4,7 +4,7 @@ import { useRef, useState } from "preact/hooks"
 import { type Conversation, otherMember } from "../../src/client/index.ts"
 import { listTime, names, preview, titleOf } from "./format.ts"
 import { Clock, Leave, Plus } from "./icons.tsx"
-import { listed, listState, loadList, logOut, me, session } from "./model.ts"
+import { listed, listState, loadList, logOut, me, presenceOf } from "./model.ts"
 import { NewChat } from "./new-chat.tsx"
 import { Avatar } from "./parts.tsx"
 import { hrefOf, openConv } from "./route.ts"
@@ -74,7 +74,7 @@ export const List = (): JSX.Element => {
             key={conversation.conv}
             conversation={conversation}
             version={conversation.version}
-            online={isOnline(conversation)}
+            online={presenceOf(otherMember(conversation.conv, me.value))?.online === true}
             isOpen={conversation.conv === open}
             tabStop={conversation.conv === tabStop}
           />
@@ -97,12 +97,6 @@ const Nothing = ({ onNew }: { readonly onNew: () => void }): JSX.Element =>
       </button>
     </div>
   )
-
-/** Whether the other one of a conversation of two is there. */
-const isOnline = ({ conv }: Conversation): boolean => {
-  const other = otherMember(conv, me.value)
-  return other !== undefined && other !== me.value && session.value?.store.presence.get(other)?.online === true
-}
 
 interface LineProps {
   readonly conversation: Conversation

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks"
 import { type Conversation, isUserId } from "../../src/client/index.ts"
 import { clean, titleOf } from "./format.ts"
 import { Close } from "./icons.tsx"
-import { me, type Session, watch } from "./model.ts"
+import { me, presenceOf, type Session, watch } from "./model.ts"
 import { Avatar, Dialog, namesIn, wrongName } from "./parts.tsx"
 import { loadRoster, roster } from "./roster.ts"
 import { goToList } from "./route.ts"
@@ -112,7 +112,7 @@ export const Members = (props: {
         <ul class="members" aria-labelledby="members-title">
           {(known?.members ?? []).map(({ user, admin }) => (
             <li key={user}>
-              <Avatar name={user} online={user !== me.value && session.store.presence.get(user)?.online === true} />
+              <Avatar name={user} online={presenceOf(user)?.online} />
               <span class="member-name">
                 {user}
                 {user === me.value && <span class="muted"> (you)</span>}

@@ -11,7 +11,7 @@ import {
   type Status,
   Store
 } from "../../src/client/index.ts"
-import type { Limits } from "../../src/domain/protocol/server-frames.ts"
+import type { Limits, PresenceState } from "../../src/domain/protocol/server-frames.ts"
 import { goToList, openConv } from "./route.ts"
 import { type Login, rememberedLogin, rememberLogin, Tokens } from "./session.ts"
 import { outboxStorage } from "./storage.ts"
@@ -132,6 +132,12 @@ export const start = async (login: Login): Promise<void> => {
   // What becomes of it is told by `status`.
   client.connect().catch(() => {})
 }
+
+// A page that goes has no time left to store what waits; one that comes back from the browser's cache goes on.
+addEventListener("pagehide", () => session.value?.client.close())
+addEventListener("pageshow", (event) => {
+  if (event.persisted) session.value?.client.connect().catch(() => {})
+})
 
 /** Starts the remembered login, if there is one. */
 export const resume = async (): Promise<void> => {
@@ -271,6 +277,12 @@ export const watch = (users: readonly string[]): void => {
     }
   )
 }
+
+/** What is known of a user's presence now: without a connection, nothing. */
+export const presenceOf = (user: string | undefined): PresenceState | undefined =>
+  user === undefined || user === me.value || status.value.state !== "open"
+    ? undefined
+    : session.value?.store.presence.get(user)
 
 /** Whether the text names a conversation that this user could have. */
 export const isOurs = (conv: string): boolean => {

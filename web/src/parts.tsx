@@ -1,6 +1,6 @@
 /** Small parts that several views use. */
 import type { ComponentChildren, JSX } from "preact"
-import { useEffect, useRef } from "preact/hooks"
+import { useLayoutEffect, useRef } from "preact/hooks"
 import { hue, initials } from "./format.ts"
 import { Close, People } from "./icons.tsx"
 
@@ -24,7 +24,7 @@ export const Dialog = (props: {
   readonly children: ComponentChildren
 }): JSX.Element => {
   const ref = useRef<HTMLDialogElement>(null)
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = document.activeElement
     ref.current?.showModal()
     return () => {

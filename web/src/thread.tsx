@@ -2,13 +2,13 @@
 import type { JSX } from "preact"
 import { useEffect, useRef, useState } from "preact/hooks"
 import { type Conversation, DardaError, otherMember } from "../../src/client/index.ts"
-import type { FoldedMessage } from "../../src/domain/protocol/server-frames.ts"
+import type { FoldedMessage, PresenceState } from "../../src/domain/protocol/server-frames.ts"
 import { Composer } from "./composer.tsx"
 import { lastSeenText, names, titleOf } from "./format.ts"
 import { Back, People } from "./icons.tsx"
 import { type MenuAt, MessageMenu } from "./menu.tsx"
 import { Members } from "./members.tsx"
-import { left, me, openRevision, session, status, watch } from "./model.ts"
+import { left, me, openRevision, presenceOf, session, status, watch } from "./model.ts"
 import { Avatar } from "./parts.tsx"
 import { loadRoster, roster } from "./roster.ts"
 import { goToList } from "./route.ts"
@@ -111,7 +111,7 @@ export const Thread = ({ conv }: { readonly conv: string }): JSX.Element | null 
         session={current}
         writing={writing}
         onDone={() => setWriting(NEW)}
-        onSent={() => timeline.current?.toNewest()}
+        onSent={() => timeline.current?.sent()}
         onUp={() => timeline.current?.focusLast()}
       />
       {menu !== undefined && (
@@ -138,7 +138,7 @@ const Head = (props: {
 }): JSX.Element => {
   const { conversation, title, onMembers } = props
   const other = otherMember(conversation.conv, me.value)
-  const presence = other === undefined || other === me.value ? undefined : session.value?.store.presence.get(other)
+  const presence = presenceOf(other)
   const isGroup = conversation.kind === "group"
   return (
     <header class="thread-head">
@@ -170,7 +170,7 @@ const Head = (props: {
   )
 }
 
-const presenceLine = (presence: { readonly online: boolean; readonly lastSeen?: number } | undefined): string =>
+const presenceLine = (presence: PresenceState | undefined): string =>
   presence === undefined
     ? ""
     : presence.online

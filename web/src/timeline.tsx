@@ -89,6 +89,12 @@ export class Timeline extends Component<Props, State> {
     this.#settle(pin)
   }
 
+  /** One's own message was sent: whoever writes has read what was new. */
+  sent(): void {
+    this.#newAfter = Infinity
+    this.toNewest()
+  }
+
   /** Shows the newest messages. */
   toNewest(): void {
     this.#stuck = true
