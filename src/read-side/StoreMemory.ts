@@ -25,8 +25,14 @@ interface Held {
   readonly reactions: Map<Seq, Map<string, Set<UserId>>>
 }
 
-/** {@link Store} in maps, with everything there is as its `dump`. Grows with the log: for tests and simulations. */
-export const makeMemoryStore = (partitions: number): Store & { readonly dump: () => ReadonlyArray<DumpRow> } => {
+/**
+ * {@link Store} in maps, with everything there is as its `dump`. Grows with the log: for tests and simulations, which may break it on
+ * purpose by `breaks`.
+ */
+export const makeMemoryStore = (
+  partitions: number,
+  breaks: (rows: Rows) => Rows = (rows) => rows
+): Store & { readonly dump: () => ReadonlyArray<DumpRow> } => {
   const checkpoints = [...zeroVector(partitions)]
   const conversations = new Map<ConversationId, Held>()
   const byUser = new Map<UserId, Set<ConversationId>>()
@@ -104,6 +110,8 @@ export const makeMemoryStore = (partitions: number): Store & { readonly dump: ()
     }
   }
 
+  const used = breaks(rows)
+
   const memberships = (user: UserId): ReadonlyArray<{ readonly held: Held; readonly me: MemberRow }> =>
     Array.from(byUser.get(user) ?? [], (conv) => {
       const held = conversations.get(conv)!
@@ -113,7 +121,7 @@ export const makeMemoryStore = (partitions: number): Store & { readonly dump: ()
   return {
     checkpoints: () => [...checkpoints],
     apply: (runs) => {
-      applyRuns(rows, checkpoints, runs)
+      applyRuns(used, checkpoints, runs)
       return [...checkpoints]
     },
     access: (conv, user) => {

@@ -3,23 +3,21 @@ import { Effect, Exit, Fiber, HashMap, Scope } from "effect"
 import fc from "fast-check"
 import type { StoredEvent } from "../../src/domain/events.ts"
 import { partitionOf, zeroVector } from "../../src/domain/partition.ts"
-import { type DumpRow, type ReadModels, type Run, type Shadow, type Snapshot } from "../../src/read-side/ReadModels.ts"
+import type { Shadow } from "../../src/read-side/ReadModels.ts"
 import { makeMemoryStore } from "../../src/read-side/StoreMemory.ts"
 import { type History, history, historyOf } from "../support/histories.ts"
 import {
-  referenceConversations,
-  referenceMessages,
-  referenceRemoval,
-  referenceUnread,
-  timelineOf
-} from "../support/readReference.ts"
-
-type Service = ReadModels["Service"]
-
-/** A place where read models live: opened again, it holds what it held. */
-export interface Place {
-  readonly open: Effect.Effect<Service, never, Scope.Scope>
-}
+  dump,
+  dumpOf,
+  expectedDump,
+  heads,
+  type Place,
+  recounted,
+  runsOf,
+  sameWhateverTheWay,
+  ways
+} from "./ReadModels.properties.ts"
+import { referenceConversations, referenceMessages, referenceRemoval, timelineOf } from "../support/readReference.ts"
 
 export interface Options {
   /** A new, empty place. */
@@ -29,29 +27,6 @@ export interface Options {
 }
 
 const PARTITIONS = 4
-
-const dumpOf = Effect.fnUntraced(function* (snapshot: Snapshot, step: number) {
-  const all: Array<DumpRow> = []
-  for (;;) {
-    const rows = yield* snapshot.rows(all.at(-1)?.key, step)
-    if (rows.length === 0) return all
-    all.push(...rows)
-  }
-})
-
-const dump = (readModels: Pick<Service, "snapshot">) =>
-  Effect.scoped(Effect.flatMap(readModels.snapshot, (snapshot) => dumpOf(snapshot, 7)))
-
-const runsOf = (history: History): ReadonlyArray<Run> =>
-  history.logs.map((events, partition) => ({ partition, events }))
-
-const expectedDump = (history: History): ReadonlyArray<DumpRow> => {
-  const store = makeMemoryStore(history.partitions)
-  store.apply(runsOf(history))
-  return store.dump()
-}
-
-const heads = (history: History) => history.logs.map((log) => log.length)
 
 /** What an adapter of `ReadModels` must do, whatever it keeps its rows in. */
 export const readModelsContract = (name: string, { place, runs }: Options): void => {
@@ -107,33 +82,8 @@ export const readModelsContract = (name: string, { place, runs }: Options): void
     it.live(
       "I15: batches, repeats, holes and restarts on the way do not change what is there in the end",
       () =>
-        property(
-          fc.tuple(history({ partitions: PARTITIONS }), fc.array(fc.nat(12), { minLength: 1, maxLength: 30 })),
-          ([history, steps]) =>
-            Effect.gen(function* () {
-              const where = yield* place(PARTITIONS)
-              let scope = yield* Scope.fork(yield* Effect.scope)
-              let readModels = yield* Scope.provide(where.open, scope)
-              let checkpoints = yield* readModels.checkpoints
-              for (let i = 0; history.logs.some((log, p) => checkpoints[p]! < log.length); i++) {
-                const step = steps[i % steps.length]!
-                // Some steps begin before the checkpoint, some leave a hole behind it, some stop the process.
-                const shift = step % 5 === 0 ? -3 : i % 7 === 3 ? 1 : 0
-                checkpoints = yield* readModels.apply(
-                  history.logs.map((log, partition) => {
-                    const from = Math.max(0, checkpoints[partition]! + shift)
-                    return { partition, events: log.slice(from, from + step + 4) }
-                  })
-                )
-                if (step === 12) {
-                  yield* Scope.close(scope, Exit.void)
-                  scope = yield* Scope.fork(yield* Effect.scope)
-                  readModels = yield* Scope.provide(where.open, scope)
-                  assert.deepStrictEqual(yield* readModels.checkpoints, checkpoints)
-                }
-              }
-              assert.deepStrictEqual(yield* dump(readModels), expectedDump(history))
-            })
+        property(fc.tuple(history({ partitions: PARTITIONS }), ways), ([history, way]) =>
+          Effect.flatMap(place(PARTITIONS), (place) => sameWhateverTheWay(place, history, way))
         ),
       120_000
     )
@@ -142,58 +92,7 @@ export const readModelsContract = (name: string, { place, runs }: Options): void
       "I13: messages, unread counts, receipts, rosters and lists equal a recount from the log",
       () =>
         property(history({ partitions: PARTITIONS }), (history) =>
-          Effect.gen(function* () {
-            const readModels = yield* opened(PARTITIONS)
-            yield* readModels.apply(runsOf(history))
-            for (const [conv, state] of history.conversations) {
-              const messages = referenceMessages(history, conv)
-              const page = (yield* readModels.page(conv, { limit: 200 }))!
-              assert.deepStrictEqual(page.messages, messages)
-              // Also in the order of emojis, which deep equality does not see.
-              assert.strictEqual(
-                JSON.stringify(page.messages.map(({ reactions }) => reactions)),
-                JSON.stringify(messages.map(({ reactions }) => reactions))
-              )
-              assert.strictEqual(page.head, state.seq)
-              assert.isFalse(page.more)
-              const members = [...HashMap.values(state.members)].sort((a, b) => (a.user < b.user ? -1 : 1))
-              assert.deepStrictEqual(
-                page.receipts,
-                Object.fromEntries(members.map(({ delivered, seen, user }) => [user, { delivered, seen }]))
-              )
-              assert.deepStrictEqual(
-                yield* readModels.roster(conv, "", 256),
-                members.map(({ admin, since, user }) => ({ user, admin, since }))
-              )
-              for (const user of history.users) {
-                const member = HashMap.has(state.members, user)
-                assert.deepStrictEqual(yield* readModels.access(conv, user), { member, head: state.seq })
-              }
-            }
-            for (const user of history.users) {
-              const { items } = yield* readModels.conversations(user, undefined, 200)
-              assert.deepStrictEqual(
-                items.map(({ item }) => item.conv),
-                referenceConversations(history, user)
-              )
-              for (const { at, item } of items) {
-                const state = history.conversations.get(item.conv)!
-                assert.deepStrictEqual(item, {
-                  conv: item.conv,
-                  kind: state.kind,
-                  ...(state.title === undefined ? {} : { title: state.title }),
-                  members: [...HashMap.keys(state.members)].sort(),
-                  head: state.seq,
-                  seen: HashMap.getUnsafe(state.members, user).seen,
-                  unread: referenceUnread(history, item.conv, user),
-                  ...(referenceMessages(history, item.conv).length === 0
-                    ? {}
-                    : { last: referenceMessages(history, item.conv).at(-1)! })
-                })
-                assert.strictEqual(at, state.at)
-              }
-            }
-          })
+          Effect.flatMap(place(PARTITIONS), (place) => recounted(place, history))
         ),
       120_000
     )
