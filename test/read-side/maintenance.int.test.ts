@@ -47,7 +47,7 @@ const withFile = <A, E>(file: string, log: MemoryLog, use: (opened: Opened) => E
         readModels: Context.get(context, ReadModels),
         projector: Context.get(context, Projector),
         lines
-      })
+      }).pipe(Effect.provide(Logger.layer([logger])))
     })
   )
 
@@ -239,6 +239,24 @@ describe("a file of read models that cannot be used", () => {
     "of another number of partitions",
     (file) => tamper(file, "UPDATE meta SET value = '9' WHERE key = 'partitions'"),
     "another log"
+  )
+
+  it.live("is made anew when its damage shows later, while it is in use", () =>
+    Effect.gen(function* () {
+      const { file, heads, log } = yield* filled(39, 3_000)
+      yield* withFile(file, log, (opened) =>
+        Effect.gen(function* () {
+          const { lines, projector, readModels } = opened
+          yield* write(Buffer.alloc(fs.statSync(file).size - 4_096, 0xaa), 4_096)(file)
+          assert.strictEqual((yield* Effect.flip(readModels.counts))._tag, "ReadModelsUnavailable")
+          assert.strictEqual(lines.length, 1)
+          assert.include(lines[0]!, "damaged")
+          assert.deepStrictEqual(yield* readModels.checkpoints, [0, 0, 0, 0])
+          assert.deepStrictEqual(yield* projector.catchUp, heads)
+          assert.strictEqual((yield* verify(opened)).differing, 0)
+        })
+      )
+    })
   )
 
   it.live("a thread that dies is started again, and queries find the read models as they were", () =>
