@@ -66,7 +66,7 @@ export default defineConfig({
     },
     {
       // What a command, a script or a process of a test prints is its result.
-      files: ["src/main.ts", "src/main/**", "bin/**", "scripts/**", "bench/**", "test/support/**"],
+      files: ["src/main.ts", "src/main/**", "bin/**", "scripts/**", "bench/**", "test/support/**", "test/simulation/**"],
       rules: { "no-console": "off" }
     }
   ]
