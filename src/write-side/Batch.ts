@@ -1,9 +1,24 @@
 import * as HashMap from "effect/HashMap"
 import { changedMembers } from "../domain/changes.ts"
 import type { Command } from "../domain/commands.ts"
-import { type Conversation, evolve, initial, memberOf, NAMED_RECEIPTS_MAX, newMember, receiptCounts } from "../domain/conversation.ts"
+import {
+  type Conversation,
+  evolve,
+  initial,
+  memberOf,
+  NAMED_RECEIPTS_MAX,
+  newMember,
+  receiptCounts
+} from "../domain/conversation.ts"
 import { decide, type Prior } from "../domain/decide.ts"
-import { EVENT_VERSION, isTimeline, type NewEvent, removedBy, type StoredEvent, type TimelineEvent } from "../domain/events.ts"
+import {
+  EVENT_VERSION,
+  isTimeline,
+  type NewEvent,
+  removedBy,
+  type StoredEvent,
+  type TimelineEvent
+} from "../domain/events.ts"
 import type { ConversationId, Seq, UserId } from "../domain/ids.ts"
 import type { Answer, ReceiptChange } from "../platform/Router.ts"
 import type { AppendBatch, MemberRow, PartitionHead, PartitionRun, Prepared, PrepareRequest } from "./EventLog.ts"
@@ -128,10 +143,12 @@ export class Batch {
     for (const batch of this.#batches) {
       const head = heads.get(batch.partition)!
       const moved = counters.get(batch.partition) ?? {}
-      moved[batch.edge] = Math.max(moved[batch.edge] ?? head.counters[batch.edge] ?? 0, batch.counter)
+      const last = moved[batch.edge] ?? head.counters[batch.edge] ?? 0
+      const isRepeat = batch.counter <= last
+      moved[batch.edge] = Math.max(last, batch.counter)
       counters.set(batch.partition, moved)
       let run = events.get(batch.partition)
-      if (run === undefined) events.set(batch.partition, run = [])
+      if (run === undefined) events.set(batch.partition, (run = []))
 
       for (const command of batch.commands) {
         commands++
@@ -142,6 +159,8 @@ export class Batch {
           outgoing.push(answerTo(command, decision))
           continue
         }
+        // When the batch was first taken this was refused, and what was refused stays out.
+        if (isRepeat) continue
         const position = head.position + run.length + 1
         const event = store(decision.event, command, batch.partition, position, before.position)
         const after = evolve(before, event, position)
@@ -220,13 +239,14 @@ export class Batch {
   }
 }
 
-const store = (
-  event: NewEvent,
-  command: Command,
-  partition: number,
-  position: number,
-  prev: number
-): StoredEvent => ({ ...event, v: EVENT_VERSION, partition, position, prev, origin: command.origin })
+const store = (event: NewEvent, command: Command, partition: number, position: number, prev: number): StoredEvent => ({
+  ...event,
+  v: EVENT_VERSION,
+  partition,
+  position,
+  prev,
+  origin: command.origin
+})
 
 const memberRow = (state: Conversation, user: UserId, position: number): MemberRow => {
   const member = memberOf(state, user)
@@ -250,7 +270,11 @@ const answerTo = (
   }
 })
 
-const receiptOf = (after: Conversation, event: StoredEvent & { readonly type: "marked" }, command: Command): Outgoing => {
+const receiptOf = (
+  after: Conversation,
+  event: StoredEvent & { readonly type: "marked" },
+  command: Command
+): Outgoing => {
   const member = memberOf(after, event.by)
   const seq = event.data.seen ?? event.data.delivered ?? 0
   const counted = HashMap.size(after.members) > NAMED_RECEIPTS_MAX
