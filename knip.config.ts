@@ -7,6 +7,7 @@ const config: KnipConfig = {
     "{src,test}/**/*.worker.ts",
     "test/**/*.test.ts",
     "test/support/*.ts",
+    "test/simulation/run.ts",
     "bench/*.ts",
     "scripts/*.ts",
     "web/src/main.tsx",

@@ -66,7 +66,15 @@ export default defineConfig({
     },
     {
       // What a command, a script or a process of a test prints is its result.
-      files: ["src/main.ts", "src/main/**", "bin/**", "scripts/**", "bench/**", "test/support/**", "test/simulation/**"],
+      files: [
+        "src/main.ts",
+        "src/main/**",
+        "bin/**",
+        "scripts/**",
+        "bench/**",
+        "test/support/**",
+        "test/simulation/**"
+      ],
       rules: { "no-console": "off" }
     }
   ]
