@@ -91,13 +91,10 @@ const marked = (members: Conversation["members"], user: UserId, data: EventData[
     return { ...member, seen, delivered: Math.max(member.delivered, data.delivered ?? 0, seen) }
   })
 
-const changed = (
-  members: Conversation["members"],
-  data: EventData["members"],
-  at: number
-): Conversation["members"] => {
+const changed = (members: Conversation["members"], data: EventData["members"], at: number): Conversation["members"] => {
   let next = members
-  for (const user of data.added ?? []) if (!HashMap.has(next, user)) next = HashMap.set(next, user, newMember(user, false, at))
+  for (const user of data.added ?? [])
+    if (!HashMap.has(next, user)) next = HashMap.set(next, user, newMember(user, false, at))
   let adminLeft = false
   for (const user of data.removed ?? []) {
     adminLeft ||= Option.getOrUndefined(HashMap.get(next, user))?.admin === true
@@ -111,11 +108,8 @@ const withAnAdmin = (members: Conversation["members"]): Conversation["members"] 
   let heir: Member | undefined
   for (const member of HashMap.values(members)) {
     if (member.admin) return members
-    if (
-      heir === undefined ||
-      member.since < heir.since ||
-      (member.since === heir.since && member.user < heir.user)
-    ) heir = member
+    if (heir === undefined || member.since < heir.since || (member.since === heir.since && member.user < heir.user))
+      heir = member
   }
   return heir === undefined ? members : HashMap.set(members, heir.user, { ...heir, admin: true })
 }

@@ -102,7 +102,11 @@ export const adds = (event: Pick<StoredEvent, "type" | "data">, user: UserId): b
     ? (event.data as EventData["created"]).members.includes(user)
     : event.type === "members" && ((event.data as EventData["members"]).added ?? []).includes(user)
 
-/** The broker has confirmed a command: it is durable and will be decided, and has no seq yet. */
+/**
+ * The broker has confirmed a command: it is durable and will be decided, and has no seq yet.
+ *
+ * @public
+ */
 export interface MessageSent {
   readonly _tag: "MessageSent"
   readonly conv: ConversationId
@@ -111,7 +115,11 @@ export interface MessageSent {
   readonly at: number
 }
 
-/** The log holds the event, by a majority and its journal: it has its place for ever. Published by the relay. */
+/**
+ * The log holds the event, by a majority and its journal: it has its place for ever. Published by the relay.
+ *
+ * @public
+ */
 export interface MessagePersisted {
   readonly _tag: "MessagePersisted"
   readonly event: TimelineEvent

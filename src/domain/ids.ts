@@ -9,8 +9,6 @@ export type UserId = string
 export type ConversationId = string
 /** The id a client gives to a command: 1 to 64 of `A-Z a-z 0-9 _ -`, unique per sender and conversation for ever. */
 export type ClientId = string
-/** The id of a device, kept across reconnects: 1 to 64 of `A-Z a-z 0-9 _ -`. */
-export type DeviceId = string
 /** Counts the timeline events of one conversation: 1, 2, 3, ... without a hole. */
 export type Seq = number
 
@@ -27,9 +25,6 @@ export const isUserId = (text: string): text is UserId => USER_PATTERN.test(text
 
 /** Whether the text has the form of a client id. */
 export const isClientId = (text: string): text is ClientId => TOKEN_PATTERN.test(text)
-
-/** Whether the text has the form of a device id. */
-export const isDeviceId = (text: string): text is DeviceId => TOKEN_PATTERN.test(text)
 
 /** Whether the number counts an event: a safe integer from 1. */
 export const isSeq = (value: number): value is Seq => Number.isSafeInteger(value) && value >= 1

@@ -5,7 +5,13 @@ import type { ClientId, ConversationId, UserId } from "../domain/ids.ts"
 import { CLOSE, type CloseCode } from "../domain/protocol/close-codes.ts"
 import type { ClientFrame } from "../domain/protocol/client-frames.ts"
 import { decodeClientFrame } from "../domain/protocol/decode.ts"
-import { BAD_JSON_MAX, BATCH_OBJECTS, HELLO_TIMEOUT_MS, PING_EVERY_MS, PONG_TIMEOUT_MS } from "../domain/protocol/limits.ts"
+import {
+  BAD_JSON_MAX,
+  BATCH_OBJECTS,
+  HELLO_TIMEOUT_MS,
+  PING_EVERY_MS,
+  PONG_TIMEOUT_MS
+} from "../domain/protocol/limits.ts"
 import type { Answer } from "../platform/Router.ts"
 import { errFrame } from "./errors.ts"
 import { Feed } from "./Feed.ts"
@@ -35,6 +41,12 @@ interface InFlight {
   readonly at: number
   readonly cid: ClientId
   readonly rid: string | undefined
+}
+
+/** What an answer is about, where a frame says it. */
+interface Named {
+  readonly cid?: string
+  readonly rid?: string
 }
 
 interface PendingMark {
@@ -91,7 +103,14 @@ export class Connection {
   receive(text: string): void {
     if (this.#closing) return
     this.pong()
-    if (this.#inbox === undefined) return this.#act(this.#parse(text))
+    if (this.#inbox === undefined) {
+      try {
+        this.#act(this.#parse(text))
+      } catch (defect) {
+        this.node.fork(this.#failed(defect))
+      }
+      return
+    }
     this.#inbox.push(text)
     if (this.#inbox.length >= INBOX_FRAMES && !this.#paused) {
       this.#paused = true
@@ -135,12 +154,13 @@ export class Connection {
         this.#paused = false
         this.#transport.resume()
       }
-    }).pipe(
-      Effect.catchDefect((defect) => {
-        this.close(CLOSE.draining)
-        return Effect.logError("A connection failed and was sent away to resume", defect)
-      })
-    )
+    }).pipe(Effect.catchDefect((defect) => this.#failed(defect)))
+  }
+
+  /** A defect ends its own connection, and nothing else. */
+  #failed(defect: unknown): Effect.Effect<void> {
+    this.close(CLOSE.draining)
+    return Effect.logError("A connection failed and was sent away to resume", defect)
   }
 
   /** Queues a frame. A full queue ends the connection: it resumes with what it has. */
@@ -191,7 +211,9 @@ export class Connection {
     }
     if (!Array.isArray(value)) return [value]
     if (value.length > 0 && value.length <= BATCH_OBJECTS) return value
-    this.push(errFrame("bad_request", `An array frame holds 1 to ${BATCH_OBJECTS} objects; this one holds ${value.length}.`))
+    this.push(
+      errFrame("bad_request", `An array frame holds 1 to ${BATCH_OBJECTS} objects; this one holds ${value.length}.`)
+    )
     return []
   }
 
@@ -205,11 +227,11 @@ export class Connection {
     const now = this.node.now()
     const wait = this.rate.take(now)
     if (wait > 0) {
-      const { cid, rid } = value as { readonly cid?: unknown; readonly rid?: unknown }
+      const { cid, rid }: Named = decoded._tag === "Failure" ? decoded.failure : decoded.success
       this.push(
         errFrame("rate_limited", `More than ${this.node.limits.perSecond} objects a second; wait ${wait} ms.`, {
-          ...(typeof rid === "string" ? { rid } : {}),
-          ...(typeof cid === "string" ? { cid } : {}),
+          rid,
+          cid,
           retryAfterMs: wait
         })
       )
@@ -250,7 +272,11 @@ export class Connection {
   }
 
   /** Submits a command, within the limits. Its answer comes with its event, or as an `Answer`. */
-  submit(frame: Extract<ClientFrame, { readonly cid: ClientId }>, conv: ConversationId, intent: Parameters<Node["submit"]>[1]["intent"]): void {
+  submit(
+    frame: Extract<ClientFrame, { readonly cid: ClientId }>,
+    conv: ConversationId,
+    intent: Parameters<Node["submit"]>[1]["intent"]
+  ): void {
     const rid = "rid" in frame ? frame.rid : undefined
     const key = `${conv}\n${frame.cid}`
     const inFlight = (this.#inFlight ??= new Map<string, InFlight>())
@@ -265,7 +291,10 @@ export class Connection {
     }
     const taken = this.node.submit(this.id, { conv, by: this.user, cid: frame.cid, intent }, rid)
     if (taken) inFlight.set(key, { at: this.node.now(), cid: frame.cid, rid })
-    else this.push(errFrame("busy", "The server takes no more commands at the moment; send it again.", { rid, cid: frame.cid }))
+    else
+      this.push(
+        errFrame("busy", "The server takes no more commands at the moment; send it again.", { rid, cid: frame.cid })
+      )
   }
 
   /** Submits a mark, at most once a second for each conversation. One that may be past the head goes alone, so that it spoils no other. */
@@ -340,7 +369,11 @@ export class Connection {
       if (now - command.at < ANSWER_WITHIN_MS) break
       this.#inFlight!.delete(key)
       this.push(
-        errFrame("unavailable", "No answer from the log yet. The command may still be persisted; sending it again is safe.", command)
+        errFrame(
+          "unavailable",
+          "No answer from the log yet. The command may still be persisted; sending it again is safe.",
+          command
+        )
       )
     }
     this.#flushMarks(now)

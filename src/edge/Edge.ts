@@ -7,6 +7,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
+import { CURSOR_EVERY_MS } from "../domain/protocol/limits.ts"
 import { metricsWriter } from "../platform/Metrics.ts"
 import { Router, type RouterUnavailable } from "../platform/Router.ts"
 import { Queries } from "../read-side/Queries.ts"
@@ -78,7 +79,12 @@ export class Edge extends Context.Service<
             [
               follow(router.take(STREAM_BATCH), (items) => node.take(items)),
               follow(router.takeSignals, (signals) => node.takeSignals(signals)),
-              Effect.forever(Effect.andThen(Effect.sleep("1 second"), Effect.sync(() => node.tick())))
+              Effect.forever(
+                Effect.andThen(
+                  Effect.sleep(CURSOR_EVERY_MS),
+                  Effect.sync(() => node.tick())
+                )
+              )
             ],
             { concurrency: "unbounded", discard: true }
           ).pipe(Effect.andThen(Effect.never)),

@@ -50,7 +50,8 @@ export const coalesce = (frames: ReadonlyArray<Frame>): ReadonlyArray<Buffer> =>
       end < frames.length &&
       end - start < BATCH_OBJECTS &&
       (end === start || length + frames[end]!.payload.length + 1 <= FRAME_BYTES)
-    ) length += frames[end++]!.payload.length + 1
+    )
+      length += frames[end++]!.payload.length + 1
     if (end - start === 1) {
       parts.push(frames[start]!.wire)
     } else {

@@ -9,7 +9,17 @@ import type { RouterUnavailable } from "../platform/Router.ts"
 
 /** A command that was refused, or whose fate is not known yet (`unavailable`: the same command may be sent again). */
 export class CommandRefused extends Schema.TaggedError<CommandRefused>()("CommandRefused", {
-  code: Schema.Literals(["bad_request", "forbidden", "not_found", "conflict", "too_large", "rate_limited", "busy", "unavailable", "internal"]),
+  code: Schema.Literals([
+    "bad_request",
+    "forbidden",
+    "not_found",
+    "conflict",
+    "too_large",
+    "rate_limited",
+    "busy",
+    "unavailable",
+    "internal"
+  ]),
   message: Schema.String,
   retryAfterMs: Schema.optionalKey(Schema.Number)
 }) {}

@@ -172,13 +172,15 @@ export class Node {
     let mine = this.#listeners.get(user)
     if (mine === undefined) this.#listeners.set(user, (mine = new Set()))
     mine.add(listener)
-    return this.#router.register(user).pipe(
-      Effect.as(
-        Effect.suspend(() =>
-          remove(this.#listeners, user, listener) && !this.#users.has(user) ? this.#unregister(user) : Effect.void
+    return this.#router
+      .register(user)
+      .pipe(
+        Effect.as(
+          Effect.suspend(() =>
+            remove(this.#listeners, user, listener) && !this.#users.has(user) ? this.#unregister(user) : Effect.void
+          )
         )
       )
-    )
   }
 
   /** Submits a command; false when the command bus takes no more. */
@@ -278,44 +280,56 @@ export class Node {
   /** Tells the others of a conversation that someone types in it. Answers only a refusal. */
   readonly typing = Effect.fnUntraced(
     { self: this },
-    function* (this: Node, connection: Connection, conv: ConversationId, on: boolean): Effect.fn.Return<Frame | undefined> {
+    function* (
+      this: Node,
+      connection: Connection,
+      conv: ConversationId,
+      on: boolean
+    ): Effect.fn.Return<Frame | undefined> {
       const audience = yield* Effect.result(this.#audiences.of(connection.user, conv))
       if (audience._tag === "Failure") return errFrame(audience.failure.code, audience.failure.message)
-      if (audience.success === undefined) return errFrame("not_found", `There is no conversation ${conv} that you are a member of.`)
-      yield* this.#router.signal(audience.success, { _tag: "Typing", conv, user: connection.user, on, session: connection.id })
+      if (audience.success === undefined)
+        return errFrame("not_found", `There is no conversation ${conv} that you are a member of.`)
+      yield* this.#router.signal(audience.success, {
+        _tag: "Typing",
+        conv,
+        user: connection.user,
+        on,
+        session: connection.id
+      })
       return undefined
     }
   )
 
-  readonly presence = Effect.fnUntraced({ self: this }, function* (
-    this: Node,
-    connection: Connection,
-    { rid, users, watch }: Presence
-  ): Effect.fn.Return<Frame> {
-    for (const user of users) {
-      if (watch === true) add(this.#watchers, user, connection)
-      if (watch === true) (connection.watching ??= new Set()).add(user)
-      if (watch === false && connection.watching?.delete(user) === true) remove(this.#watchers, user, connection)
+  readonly presence = Effect.fnUntraced(
+    { self: this },
+    function* (this: Node, connection: Connection, { rid, users, watch }: Presence): Effect.fn.Return<Frame> {
+      for (const user of users) {
+        if (watch === true) add(this.#watchers, user, connection)
+        if (watch === true) (connection.watching ??= new Set()).add(user)
+        if (watch === false && connection.watching?.delete(user) === true) remove(this.#watchers, user, connection)
+      }
+      const found = yield* Effect.result(this.#router.presence(users))
+      if (found._tag === "Failure") return errFrame("unavailable", found.failure.message, { rid })
+      return new Frame({ t: "reply", rid, users: Object.fromEntries(found.success) })
     }
-    const found = yield* Effect.result(this.#router.presence(users))
-    if (found._tag === "Failure") return errFrame("unavailable", found.failure.message, { rid })
-    return new Frame({ t: "reply", rid, users: Object.fromEntries(found.success) })
-  })
+  )
 
-  readonly refresh = Effect.fnUntraced({ self: this }, function* (
-    this: Node,
-    connection: Connection,
-    { rid, token }: Refresh
-  ): Effect.fn.Return<Frame> {
-    const identity = yield* Effect.result(this.#auth.verify(token))
-    if (identity._tag === "Failure") return errFrame("unauthorized", identity.failure.message, { rid })
-    const { expiresAt, user } = identity.success
-    if (user !== connection.user) {
-      return errFrame("unauthorized", `This token is for ${user}; the connection belongs to ${connection.user}.`, { rid })
+  readonly refresh = Effect.fnUntraced(
+    { self: this },
+    function* (this: Node, connection: Connection, { rid, token }: Refresh): Effect.fn.Return<Frame> {
+      const identity = yield* Effect.result(this.#auth.verify(token))
+      if (identity._tag === "Failure") return errFrame("unauthorized", identity.failure.message, { rid })
+      const { expiresAt, user } = identity.success
+      if (user !== connection.user) {
+        return errFrame("unauthorized", `This token is for ${user}; the connection belongs to ${connection.user}.`, {
+          rid
+        })
+      }
+      connection.expiresAt = expiresAt
+      return new Frame({ t: "reply", rid, expiresAt })
     }
-    connection.expiresAt = expiresAt
-    return new Frame({ t: "reply", rid, expiresAt })
-  })
+  )
 
   /** Once a second, for every connection. */
   tick(): void {

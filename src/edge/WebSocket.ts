@@ -73,7 +73,13 @@ export const serveWebSockets = (options: WebSocketOptions): Effect.Effect<void, 
         )
       }
       if (!edge.accepting()) {
-        return refuseUpgrade(socket, 503, "Service Unavailable", "unavailable", "This server is going away; try another.")
+        return refuseUpgrade(
+          socket,
+          503,
+          "Service Unavailable",
+          "unavailable",
+          "This server is going away; try another."
+        )
       }
       server.handleUpgrade(request, socket, head, (ws) => serve(edge, ws, socket))
     }

@@ -31,9 +31,7 @@ export const attach = Effect.fnUntraced(function* (connection: Connection, hello
     const resume = hello.resume
     const since = resume === undefined ? undefined : decodeCursor(node.log.id, node.log.partitions, resume.cursor)
     const missed =
-      resume === undefined
-        ? []
-        : yield* node.queries.missed({ user, since, seqs: resume.seqs ?? {}, barrier })
+      resume === undefined ? [] : yield* node.queries.missed({ user, since, seqs: resume.seqs ?? {}, barrier })
     return { barrier, missed, since, resumed: resume !== undefined }
   })
   const result = yield* attached.pipe(

@@ -26,4 +26,3 @@ export const makeBarrier = <A, E>(read: Effect.Effect<A, E>): Effect.Effect<A, E
     return Effect.andThen(Effect.forkDetach(work, { startImmediately: true }), Deferred.await(mine))
   })
 }
-

@@ -12,6 +12,9 @@ export const encodeCursor = (log: string, vector: Vector): string =>
 export const decodeCursor = (log: string, partitions: number, cursor: string): Vector | undefined => {
   const text = Buffer.from(cursor, "base64url").toString("latin1")
   if (!text.startsWith(`${log}.`)) return undefined
-  const vector = text.slice(log.length + 1).split(",").map((part) => (/^[0-9a-z]{1,11}$/.test(part) ? parseInt(part, 36) : NaN))
+  const vector = text
+    .slice(log.length + 1)
+    .split(",")
+    .map((part) => (/^[0-9a-z]{1,11}$/.test(part) ? parseInt(part, 36) : NaN))
   return vector.length === partitions && vector.every(Number.isSafeInteger) ? vector : undefined
 }

@@ -8,7 +8,11 @@ const RETRYABLE: ReadonlySet<ErrorCode> = new Set(["rate_limited", "busy", "unav
 export const errFrame = (
   code: ErrorCode,
   message: string,
-  about: { readonly rid?: string | undefined; readonly cid?: string | undefined; readonly retryAfterMs?: number | undefined } = {}
+  about: {
+    readonly rid?: string | undefined
+    readonly cid?: string | undefined
+    readonly retryAfterMs?: number | undefined
+  } = {}
 ): Frame =>
   new Frame({
     t: "err",

@@ -109,7 +109,9 @@ export const handle = (connection: Connection, frame: ClientFrame): Effect.Effec
       const watched = connection.watching?.size ?? 0
       if (frame.watch === true && watched + frame.users.length > WATCHED) {
         connection.push(
-          errFrame("bad_request", `A connection watches at most ${WATCHED} users; it watches ${watched}.`, { rid: frame.rid })
+          errFrame("bad_request", `A connection watches at most ${WATCHED} users; it watches ${watched}.`, {
+            rid: frame.rid
+          })
         )
         return undefined
       }

@@ -17,7 +17,8 @@ export const BUFFER_BYTES = 8 * 1024 * 1024
 
 /** About what a command takes on the wire. */
 const sizeOf = (command: Command): number =>
-  200 + ("body" in command.intent ? command.intent.body.length * 2 : 0) +
+  200 +
+  ("body" in command.intent ? command.intent.body.length * 2 : 0) +
   ("members" in command.intent ? command.intent.members.length * 40 : 0)
 
 interface Buffer {
@@ -39,10 +40,12 @@ export const makeCommandPublisher = (options: {
   readonly publish: (batch: CommandBatch) => Effect.Effect<void, CommandBusUnavailable>
 }): Effect.Effect<(command: Command) => boolean, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const buffers = Array.from(
-      { length: options.partitions },
-      (): Buffer => ({ commands: [], bytes: 0, counter: 0, publishing: false })
-    )
+    const buffers = Array.from({ length: options.partitions }, (): Buffer => ({
+      commands: [],
+      bytes: 0,
+      counter: 0,
+      publishing: false
+    }))
     const work = Latch.makeUnsafe(false)
 
     const cut = (buffer: Buffer): ReadonlyArray<Command> => {
@@ -83,7 +86,9 @@ export const makeCommandPublisher = (options: {
         }
       })
     ).pipe(
-      Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError("publishing commands failed", cause)),
+      Effect.tapCause((cause) =>
+        Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError("publishing commands failed", cause)
+      ),
       Effect.forkScoped
     )
 

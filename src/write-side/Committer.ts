@@ -66,39 +66,36 @@ class Committer {
   }
 
   /** Commits deliveries, all of them or those that this committer may take. Does not return before their fate is known. */
-  readonly commit = Effect.fnUntraced(
-    { self: this },
-    function* (this: Committer, deliveries: ReadonlyArray<Delivery>) {
-      let rest = deliveries
-      let attempt = 0
-      while (rest.length > 0) {
-        const result = yield* Effect.result(this.#attempt(rest))
-        if (result._tag === "Success") {
-          // Acked only now; a crash before this line delivers them again, and their cids answer them.
-          for (const delivery of result.success) delivery.ack()
-          return
+  readonly commit = Effect.fnUntraced({ self: this }, function* (this: Committer, deliveries: ReadonlyArray<Delivery>) {
+    let rest = deliveries
+    let attempt = 0
+    while (rest.length > 0) {
+      const result = yield* Effect.result(this.#attempt(rest))
+      if (result._tag === "Success") {
+        // Acked only now; a crash before this line delivers them again, and their cids answer them.
+        for (const delivery of result.success) delivery.ack()
+        return
+      }
+      const error = result.failure
+      this.#metrics.update("commitRetries", 1)
+      switch (error._tag) {
+        case "Fenced": {
+          yield* Effect.logWarning(error.message)
+          const lost = error.partitions.length === 0 ? rest.map((d) => d.batch.partition) : error.partitions
+          for (const partition of new Set(lost)) yield* this.#lose(partition)
+          rest = rest.filter((delivery) => !lost.includes(delivery.batch.partition))
+          break
         }
-        const error = result.failure
-        this.#metrics.update("commitRetries", 1)
-        switch (error._tag) {
-          case "Fenced": {
-            yield* Effect.logWarning(error.message)
-            const lost = error.partitions.length === 0 ? rest.map((d) => d.batch.partition) : error.partitions
-            for (const partition of new Set(lost)) yield* this.#lose(partition)
-            rest = rest.filter((delivery) => !lost.includes(delivery.batch.partition))
-            break
-          }
-          case "AlreadyInLog":
-          case "LogUnavailable": {
-            // Whether the commit took place is not known: forget what was believed and look it up again.
-            yield* Effect.logWarning(error._tag === "AlreadyInLog" ? error.detail : error.message)
-            for (const delivery of rest) this.#forget(delivery.batch.partition)
-            yield* Effect.sleep(Math.min(1000, 20 * 2 ** Math.min(attempt++, 6)))
-          }
+        case "AlreadyInLog":
+        case "LogUnavailable": {
+          // Whether the commit took place is not known: forget what was believed and look it up again.
+          yield* Effect.logWarning(error._tag === "AlreadyInLog" ? error.detail : error.message)
+          for (const delivery of rest) this.#forget(delivery.batch.partition)
+          yield* Effect.sleep(Math.min(1000, 20 * 2 ** Math.min(attempt++, 6)))
         }
       }
     }
-  )
+  })
 
   /** One try: answers the deliveries that are committed now. Those that came out of order are given back to the bus. */
   readonly #attempt = Effect.fnUntraced(
@@ -115,7 +112,10 @@ class Committer {
       }
       if (admitted.length === 0) return admitted
       const now = yield* Clock.currentTimeMillis
-      const batch = new Batch(admitted.map((delivery) => delivery.batch), (conv) => this.#states.get(conv))
+      const batch = new Batch(
+        admitted.map((delivery) => delivery.batch),
+        (conv) => this.#states.get(conv)
+      )
       const request = batch.request(now)
       batch.prepared(request, yield* this.#log.prepare(request))
       const decided = batch.decide(this.#heads, now, this.#options.newDmsPerHour)
@@ -150,7 +150,10 @@ class Committer {
     this.#metrics.update("commits", 1)
     this.#metrics.update("commands", decided.commands)
     this.#metrics.update("batch", decided.commands)
-    this.#metrics.update("events", decided.append.runs.reduce((sum, run) => sum + run.events.length, 0))
+    this.#metrics.update(
+      "events",
+      decided.append.runs.reduce((sum, run) => sum + run.events.length, 0)
+    )
     for (const run of decided.append.runs) {
       const head = this.#heads.get(run.partition)!
       this.#heads.set(run.partition, {

@@ -85,7 +85,9 @@ export class Relay extends Context.Service<
 }
 
 /** Until the engine answers: nothing may be skipped, since order is kept by waiting. */
-const untilDone = <A>(self: Effect.Effect<A, RouterUnavailable | EventBusUnavailable | LogUnavailable>): Effect.Effect<A> =>
+const untilDone = <A>(
+  self: Effect.Effect<A, RouterUnavailable | EventBusUnavailable | LogUnavailable>
+): Effect.Effect<A> =>
   self.pipe(
     Effect.tapError((error) => Effect.logWarning(`Relay: ${error.message}`)),
     Effect.retry(Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")])),
@@ -149,7 +151,8 @@ class RelayLive {
       for (const user of item.recipients) users.add(user)
     }
     const routes = new Map<string, ReadonlySet<UserId>>()
-    if (users.size > 0) for (const [node, held] of yield* this.#router.routes([...users])) routes.set(node, new Set(held))
+    if (users.size > 0)
+      for (const [node, held] of yield* this.#router.routes([...users])) routes.set(node, new Set(held))
     const streams = new Map<string, Array<NodeItem>>()
     for (const item of outgoing) {
       if (item._tag === "Answer") {
@@ -197,21 +200,24 @@ class RelayLive {
     if (this.#owedCounts.size > OWED_COUNTS) this.#owedCounts.delete(this.#owedCounts.keys().next().value!)
   }
 
-  readonly recover = Effect.fnUntraced({ self: this }, function* (this: RelayLive, heads: ReadonlyArray<PartitionHead>) {
-    for (const { partition, position } of heads) {
-      // What is committed here and still waits comes before, or progress would be told past it.
-      while (this.#owes(partition)) yield* Effect.sleep("20 millis")
-      const until = Number.MAX_SAFE_INTEGER
-      while (true) {
-        const all = yield* this.#log.outbox({ until, limit: SWEEP_ENTRIES, partition })
-        const entries = all.filter((entry) => !this.#isMine(entry))
-        if (entries.length === 0) break
-        for (const entry of entries) yield* this.#relayFromLog(entry)
-        yield* this.#log.relayed(entries)
+  readonly recover = Effect.fnUntraced(
+    { self: this },
+    function* (this: RelayLive, heads: ReadonlyArray<PartitionHead>) {
+      for (const { partition, position } of heads) {
+        // What is committed here and still waits comes before, or progress would be told past it.
+        while (this.#owes(partition)) yield* Effect.sleep("20 millis")
+        const until = Number.MAX_SAFE_INTEGER
+        while (true) {
+          const all = yield* this.#log.outbox({ until, limit: SWEEP_ENTRIES, partition })
+          const entries = all.filter((entry) => !this.#isMine(entry))
+          if (entries.length === 0) break
+          for (const entry of entries) yield* this.#relayFromLog(entry)
+          yield* this.#log.relayed(entries)
+        }
+        this.#advance(partition, position)
       }
-      this.#advance(partition, position)
     }
-  })
+  )
 
   #owes(partition: number): boolean {
     for (const key of this.#expected) if (key.startsWith(`${partition} `)) return true
@@ -267,27 +273,32 @@ class RelayLive {
     yield* untilDone(this.#toNodes(owed))
   })
 
-  readonly #sweep = Effect.fnUntraced({ self: this }, function* (
-    this: RelayLive,
-    done: ReadonlyArray<OutboxEntry>
-  ): Effect.fn.Return<void, LogUnavailable | RouterUnavailable> {
-    if (done.length > 0) yield* this.#log.relayed(done)
-    const until = (yield* Clock.currentTimeMillis) - SWEEP_AFTER_MS
-    const forgotten = (yield* this.#log.outbox({ until, limit: SWEEP_ENTRIES })).filter((entry) => !this.#isMine(entry))
-    for (const entry of forgotten) yield* this.#relayFromLog(entry)
-    if (forgotten.length > 0) yield* this.#log.relayed(forgotten)
+  readonly #sweep = Effect.fnUntraced(
+    { self: this },
+    function* (
+      this: RelayLive,
+      done: ReadonlyArray<OutboxEntry>
+    ): Effect.fn.Return<void, LogUnavailable | RouterUnavailable> {
+      if (done.length > 0) yield* this.#log.relayed(done)
+      const until = (yield* Clock.currentTimeMillis) - SWEEP_AFTER_MS
+      const forgotten = (yield* this.#log.outbox({ until, limit: SWEEP_ENTRIES })).filter(
+        (entry) => !this.#isMine(entry)
+      )
+      for (const entry of forgotten) yield* this.#relayFromLog(entry)
+      if (forgotten.length > 0) yield* this.#log.relayed(forgotten)
 
-    const progress: Array<Extract<NodeItem, { readonly _tag: "Progress" }>> = []
-    for (const [partition, { position, told }] of this.#progress) {
-      if (!told) progress.push({ _tag: "Progress", partition, position })
+      const progress: Array<Extract<NodeItem, { readonly _tag: "Progress" }>> = []
+      for (const [partition, { position, told }] of this.#progress) {
+        if (!told) progress.push({ _tag: "Progress", partition, position })
+      }
+      if (progress.length === 0) return
+      for (const node of yield* this.#router.nodes) yield* this.#router.append(node, progress)
+      for (const { partition, position } of progress) {
+        const known = this.#progress.get(partition)!
+        known.told ||= known.position === position
+      }
     }
-    if (progress.length === 0) return
-    for (const node of yield* this.#router.nodes) yield* this.#router.append(node, progress)
-    for (const { partition, position } of progress) {
-      const known = this.#progress.get(partition)!
-      known.told ||= known.position === position
-    }
-  })
+  )
 }
 
 const streamOf = (streams: Map<string, Array<NodeItem>>, node: string): Array<NodeItem> => {
@@ -296,7 +307,10 @@ const streamOf = (streams: Map<string, Array<NodeItem>>, node: string): Array<No
   return stream
 }
 
-const nodeItem = (item: Extract<Outgoing, { readonly _tag: "Event" | "Receipt" }>, users: ReadonlyArray<UserId>): NodeItem =>
+const nodeItem = (
+  item: Extract<Outgoing, { readonly _tag: "Event" | "Receipt" }>,
+  users: ReadonlyArray<UserId>
+): NodeItem =>
   item._tag === "Event"
     ? { _tag: "Event", event: item.event, users }
     : { _tag: "Receipt", receipt: item.receipt(), users, session: item.session }

@@ -27,10 +27,13 @@ const rule = <T>(expected: string, holds: (frame: T) => boolean) => Schema.makeF
 const count = (...given: readonly unknown[]): number => given.filter((value) => value !== undefined).length
 
 const Seqs = Schema.Record(Schema.String, AfterForm).check(
-  rule(`an object of at most ${RESUME_SEQS} conversation ids, each with a seq`, (seqs: Readonly<Record<string, number>>) => {
-    const convs = Object.keys(seqs)
-    return convs.length <= RESUME_SEQS && convs.every(isConversationId)
-  })
+  rule(
+    `an object of at most ${RESUME_SEQS} conversation ids, each with a seq`,
+    (seqs: Readonly<Record<string, number>>) => {
+      const convs = Object.keys(seqs)
+      return convs.length <= RESUME_SEQS && convs.every(isConversationId)
+    }
+  )
 )
 
 /** What a device has: everything up to `cursor`, and of the conversations it holds everything up to `seqs`. */

@@ -21,10 +21,20 @@ export const CLOSE = {
   binary: { code: 1003, name: "binary", reason: "binary frames are not served, send JSON text", client: "fix" },
   badUtf8: { code: 1007, name: "badUtf8", reason: "a text frame was not valid UTF-8", client: "fix" },
   tooBig: { code: 1009, name: "tooBig", reason: "a frame was over 65536 bytes", client: "fix" },
-  draining: { code: 4000, name: "draining", reason: "this server is going away, reconnect and resume", client: "resume" },
+  draining: {
+    code: 4000,
+    name: "draining",
+    reason: "this server is going away, reconnect and resume",
+    client: "resume"
+  },
   slowConsumer: { code: 4001, name: "slowConsumer", reason: "read too slowly, reconnect and resume", client: "resume" },
   silent: { code: 4003, name: "silent", reason: "no sign of life for 35 s, reconnect and resume", client: "resume" },
-  tokenExpired: { code: 4004, name: "tokenExpired", reason: "the token has expired, come with a new one", client: "login" },
+  tokenExpired: {
+    code: 4004,
+    name: "tokenExpired",
+    reason: "the token has expired, come with a new one",
+    client: "login"
+  },
   noHello: { code: 4008, name: "noHello", reason: "no hello within 5 s", client: "reconnect" },
   tooManyConnections: {
     code: 4009,
@@ -34,12 +44,14 @@ export const CLOSE = {
   },
   tooFast: { code: 4029, name: "tooFast", reason: "kept on over the rate limit, back off", client: "back off" },
   refused: { code: 4500, name: "refused", reason: "the token or ticket was refused, log in", client: "login" },
-  badFrames: { code: 4501, name: "badFrames", reason: "three frames that are not JSON, or one before hello", client: "fix" },
+  badFrames: {
+    code: 4501,
+    name: "badFrames",
+    reason: "three frames that are not JSON, or one before hello",
+    client: "fix"
+  },
   revoked: { code: 4503, name: "revoked", reason: "the user's access was revoked", client: "stop" }
 } as const satisfies Record<string, CloseCode>
-
-/** The names of `CLOSE`. */
-export type CloseName = keyof typeof CLOSE
 
 const byCode: ReadonlyMap<number, CloseCode> = new Map(Object.values(CLOSE).map((close) => [close.code, close]))
 

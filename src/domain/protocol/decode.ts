@@ -46,7 +46,11 @@ export const decodeBySchema = (value: unknown, limits: DecodeLimits): Result.Res
   }
   const decode = decoders.get(op)
   if (decode === undefined) {
-    return problem(fields, "unknown_op", `t: there is no operation ${show(op)}; there are ${[...decoders.keys()].join(", ")}`)
+    return problem(
+      fields,
+      "unknown_op",
+      `t: there is no operation ${show(op)}; there are ${[...decoders.keys()].join(", ")}`
+    )
   }
   const decoded = decode(value)
   if (Result.isFailure(decoded)) {
@@ -74,7 +78,8 @@ export const decodeClientFrame = (value: unknown, limits: DecodeLimits): Result.
       if (isMark(quick)) return Result.succeed(value as ClientFrame)
       break
     case "typing":
-      if (typeof quick.on === "boolean" && isConv(quick.conv) && size(quick) === 3) return Result.succeed(value as ClientFrame)
+      if (typeof quick.on === "boolean" && isConv(quick.conv) && size(quick) === 3)
+        return Result.succeed(value as ClientFrame)
       break
     case "ping":
       if (size(quick) === 1) return Result.succeed(value as ClientFrame)
@@ -149,7 +154,11 @@ const problem = (fields: Fields, code: FrameProblem["code"], message: string): R
 }
 
 const tooLarge = (fields: Fields, length: number, limits: DecodeLimits): Result.Result<never, FrameProblem> =>
-  problem(fields, "too_large", `body: has ${length} characters, at most ${limits.bodyChars} are allowed; send several messages`)
+  problem(
+    fields,
+    "too_large",
+    `body: has ${length} characters, at most ${limits.bodyChars} are allowed; send several messages`
+  )
 
 const explain = (op: ClientOp, fields: Fields, issue: SchemaIssue.Issue): string =>
   explainIssue(op, Object.keys(clientFrames[op].fields), fields, issue)

@@ -36,7 +36,9 @@ export const explainIssue = (
   }
   const expected = problem.charAt(0).toLowerCase() + problem.slice(1)
   if (where === "") return `${what}: ${expected}`
-  return path.some((key) => SECRETS.has(key)) ? `${where}: ${expected}` : `${where}: ${expected}, got ${show(at(input, path))}`
+  return path.some((key) => SECRETS.has(key))
+    ? `${where}: ${expected}`
+    : `${where}: ${expected}, got ${show(at(input, path))}`
 }
 
 const MISSING = "\u0000missing"
@@ -44,7 +46,11 @@ const UNEXPECTED = "\u0000unexpected"
 
 const format = SchemaIssue.makeFormatterStandardSchemaV1({
   leafHook: (leaf) =>
-    leaf._tag === "MissingKey" ? MISSING : leaf._tag === "UnexpectedKey" ? UNEXPECTED : SchemaIssue.defaultLeafHook(leaf)
+    leaf._tag === "MissingKey"
+      ? MISSING
+      : leaf._tag === "UnexpectedKey"
+        ? UNEXPECTED
+        : SchemaIssue.defaultLeafHook(leaf)
 })
 
 const at = (input: unknown, path: readonly PropertyKey[]): unknown => {

@@ -11,14 +11,18 @@ const text = (expected: string, isValid: (value: string) => boolean) =>
 
 const integer = (expected: string, minimum: number, maximum = Number.MAX_SAFE_INTEGER) =>
   Schema.Number.annotate({ expected }).check(
-    Schema.makeFilter((value: number) => Number.isSafeInteger(value) && value >= minimum && value <= maximum, { expected })
+    Schema.makeFilter((value: number) => Number.isSafeInteger(value) && value >= minimum && value <= maximum, {
+      expected
+    })
   )
 
 /** What a `kind` of a message may be: a short word, so that clients can use it as a key. */
 export const KIND_PATTERN = /^[A-Za-z0-9._-]{1,64}$/
 
 /** Form of a `UserId`. */
-export const UserIdForm = text("a user id: 1 to 128 of A-Z a-z 0-9 _ . @ | + = ~ -", (value) => USER_PATTERN.test(value))
+export const UserIdForm = text("a user id: 1 to 128 of A-Z a-z 0-9 _ . @ | + = ~ -", (value) =>
+  USER_PATTERN.test(value)
+)
 /** Form of a `ConversationId`. */
 export const ConversationIdForm = text(
   "a conversation id: dm:<a>:<b> with the users sorted by code unit, or g:<uuid> in lower case",

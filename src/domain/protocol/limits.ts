@@ -10,10 +10,6 @@ export const REPLY_BYTES = 262_144
 
 /** Members named in one `create` or `members`. */
 export const MEMBERS_PER_FRAME = 256
-/** Members of a group. */
-export const GROUP_MEMBERS = 10_000
-/** Groups up to this size have receipts of each member and are listed with their members; larger ones have counts. */
-export const SMALL_GROUP_MEMBERS = 50
 /** Users in one `presence`. */
 export const PRESENCE_USERS = 200
 /** UTF-16 code units of a title. */
