@@ -22,13 +22,18 @@ if (load === undefined || positionals.length > 1) {
 }
 
 const { bench } = await load()
+const before = machine()
+if (before.load > before.cores / 2) {
+  console.log(
+    `This machine is busy (load ${before.load} on ${before.cores} cores): what is measured now is worse than it is`
+  )
+}
 const measured = await bench((line) => console.log(line))
-const about = machine()
-console.log(`\n${name} on ${about.cpu}, ${about.cores} cores, Node.js ${about.node}\n\n${table(measured)}`)
+console.log(`\n${name} on ${before.cpu}, ${before.cores} cores, Node.js ${before.node}\n\n${table(measured)}`)
 if (values.json !== undefined) {
   writeFileSync(
     values.json,
-    `${JSON.stringify({ name, at: new Date().toISOString(), machine: about, measured }, null, 2)}\n`
+    `${JSON.stringify({ name, at: new Date().toISOString(), machine: before, measured }, null, 2)}\n`
   )
 }
 process.exit(measured.every(({ ok }) => ok !== false) ? 0 : 1)

@@ -110,6 +110,8 @@ export const machine = () => ({
   cpu: os.cpus()[0]?.model ?? "unknown",
   cores: os.availableParallelism(),
   memoryGiB: Math.round(os.totalmem() / 1024 ** 3),
+  /** Processes that wanted to run in the last minute: this bench's own among them, and others' if it is much more than the cores. */
+  load: Math.round((os.loadavg()[0] ?? 0) * 10) / 10,
   node: process.version
 })
 

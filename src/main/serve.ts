@@ -11,8 +11,9 @@ import { keptClusterSecret, openDataFolder } from "../platform/DataFolder.ts"
 import { layerLogging, logFormat } from "../platform/Logging.ts"
 import { Readiness } from "../platform/Readiness.ts"
 import { isLoopback, Settings, settingsWarnings, type SettingsValues } from "../platform/Settings.ts"
-import { Ending } from "./background.ts"
+import { background, Ending } from "./background.ts"
 import { layerLog, layerReadModels, layerServer, startRoles } from "./embedded.ts"
+import { measure } from "./gauges.ts"
 import { listen } from "./listen.ts"
 import { controlHandlers } from "./maintenance.ts"
 import { buildWeb, webFolder } from "./web.ts"
@@ -65,6 +66,7 @@ export const serve = Effect.gen(function* () {
   const services = yield* Layer.build(layerServer(settings, secret)).pipe(Effect.provide(files))
   return yield* Effect.gen(function* () {
     yield* startRoles(settings)
+    yield* background("gauges", measure(paths.root))
     for (const warning of warnings(settings)) yield* Effect.logWarning(warning)
     yield* buildWeb
     yield* openDoors(settings, server)

@@ -63,7 +63,7 @@ export const settingsTable = {
     min: 0,
     max: 3_600,
     unit: "seconds",
-    doc: "How long a stopping server waits for its clients to leave before it closes their connections"
+    doc: "How long a stopping server may take to finish what is under way and to close its connections"
   }),
   auth: choice({
     name: "AUTH",
