@@ -1,11 +1,25 @@
 /** The client: one user on one device, over as many connections as it takes. */
 import type * as In from "../domain/protocol/client-frames.ts"
-import type { Err, PresenceState, ReplyBody, ServerFrame, TimelineEvent, Welcome } from "../domain/protocol/server-frames.ts"
+import type {
+  Err,
+  PresenceState,
+  ReplyBody,
+  ServerFrame,
+  TimelineEvent,
+  Welcome
+} from "../domain/protocol/server-frames.ts"
 import { Connection, type Status } from "./connection.ts"
 import { Emitter } from "./emitter.ts"
 import { type Environment, realEnvironment } from "./environment.ts"
 import { DardaError } from "./errors.ts"
-import { ANSWER_CHECK_MS, ANSWER_TIMEOUT_MS, PRESENCE_USERS, PROBE_AFTER_MS, TYPING_EVERY_MS, WATCHED_MAX } from "./limits.ts"
+import {
+  ANSWER_CHECK_MS,
+  ANSWER_TIMEOUT_MS,
+  PRESENCE_USERS,
+  PROBE_AFTER_MS,
+  TYPING_EVERY_MS,
+  WATCHED_MAX
+} from "./limits.ts"
 import { Marks } from "./marks.ts"
 import type { ClientEvents, ClientOptions, Fields, Persisted, SendInput } from "./options.ts"
 import { type Command, type Entry, type OnAck, Outbox } from "./outbox.ts"
@@ -196,7 +210,11 @@ export class DardaClient {
   typing(conv: string, on: boolean): void {
     const now = this.#env.clock.now()
     const before = this.#typing.get(conv)
-    if (this.status.state !== "open" || (before?.on ?? false) === on && (!on || now - (before?.at ?? 0) < TYPING_EVERY_MS)) return
+    if (
+      this.status.state !== "open" ||
+      ((before?.on ?? false) === on && (!on || now - (before?.at ?? 0) < TYPING_EVERY_MS))
+    )
+      return
     if (this.#typing.size > 100) this.#typing.clear()
     if (on) this.#typing.set(conv, { on, at: now })
     else this.#typing.delete(conv)
@@ -273,7 +291,8 @@ export class DardaClient {
     this.#marks.connected()
     this.#armCheck()
     const watched = [...this.#watched]
-    for (let from = 0; from < watched.length; from += PRESENCE_USERS) this.#watchAgain(watched.slice(from, from + PRESENCE_USERS))
+    for (let from = 0; from < watched.length; from += PRESENCE_USERS)
+      this.#watchAgain(watched.slice(from, from + PRESENCE_USERS))
   }
 
   /** What an earlier client left goes before everything that was given to this one. */
@@ -320,7 +339,8 @@ export class DardaClient {
       case "ack": {
         const entry = this.#outbox.get(frame.cid)
         if (entry === undefined) return
-        if (frame.state === "persisted") return this.#persisted(entry, frame.conv, frame.seq, frame.at, frame.dup === true)
+        if (frame.state === "persisted")
+          return this.#persisted(entry, frame.conv, frame.seq, frame.at, frame.dup === true)
         entry.conv = frame.conv
         this.#outbox.sent(entry)
         return this.#tell(entry)

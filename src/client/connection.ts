@@ -4,14 +4,7 @@ import type { Hello, Resume } from "../domain/protocol/client-frames.ts"
 import type { Drain, Limits, ServerFrame, Welcome } from "../domain/protocol/server-frames.ts"
 import { fits, pack } from "./batch.ts"
 import type { Environment, Socket } from "./environment.ts"
-import {
-  BACK_OFF_MS,
-  BACKOFF_BASE_MS,
-  BACKOFF_CAP_MS,
-  OPEN_TIMEOUT_MS,
-  PROBE_TIMEOUT_MS,
-  STABLE_MS
-} from "./limits.ts"
+import { BACK_OFF_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS, OPEN_TIMEOUT_MS, PROBE_TIMEOUT_MS, STABLE_MS } from "./limits.ts"
 
 /** A bearer token, or a ticket that is good for one `hello`. */
 export type Credential = string | { readonly ticket: string }
@@ -25,7 +18,12 @@ export type Status =
   | { readonly state: "connecting"; readonly attempt: number }
   | { readonly state: "open"; readonly sid: string; readonly user: string; readonly recovered: boolean }
   | { readonly state: "waiting"; readonly retryAt: number; readonly code: number; readonly reason: string }
-  | { readonly state: "stopped"; readonly why: "login" | "fix" | "stop" | "closed"; readonly code: number; readonly reason: string }
+  | {
+      readonly state: "stopped"
+      readonly why: "login" | "fix" | "stop" | "closed"
+      readonly code: number
+      readonly reason: string
+    }
 
 /** What a connection needs to know. */
 export interface ConnectionOptions {
@@ -150,7 +148,8 @@ export class Connection {
       const { token } = this.#options
       credential = typeof token === "function" ? await token() : token
     } catch (cause) {
-      if (generation === this.#generation) this.#failed(1006, `no token: ${cause instanceof Error ? cause.message : String(cause)}`)
+      if (generation === this.#generation)
+        this.#failed(1006, `no token: ${cause instanceof Error ? cause.message : String(cause)}`)
       return
     }
     if (generation !== this.#generation) return
@@ -167,7 +166,11 @@ export class Connection {
         }
       })
     } catch (cause) {
-      this.#stop("fix", 1006, `cannot open ${this.#options.url}: ${cause instanceof Error ? cause.message : String(cause)}`)
+      this.#stop(
+        "fix",
+        1006,
+        `cannot open ${this.#options.url}: ${cause instanceof Error ? cause.message : String(cause)}`
+      )
     }
   }
 

@@ -1,6 +1,12 @@
 /** What a user interface needs to know of one conversation. */
 import { dmMembers } from "../domain/ids.ts"
-import type { ConversationItem, FoldedMessage, Live, TimelineEvent, Watermarks } from "../domain/protocol/server-frames.ts"
+import type {
+  ConversationItem,
+  FoldedMessage,
+  Live,
+  TimelineEvent,
+  Watermarks
+} from "../domain/protocol/server-frames.ts"
 import { amended, applyTo } from "./fold.ts"
 import type { Command } from "./outbox.ts"
 
@@ -79,29 +85,29 @@ export const LISTED_MEMBERS = 50
 
 /** A conversation of which nothing is known but its name. */
 export const blank = (conv: string): State => ({
-    conv,
-    kind: conv.startsWith("dm:") ? "dm" : "group",
-    title: undefined,
-    members: dmMembers(conv),
-    head: 0,
-    seen: 0,
-    unread: 0,
-    last: undefined,
-    messages: [],
-    loaded: false,
-    more: true,
-    outgoing: [],
-    live: [],
-    receipts: new Map(),
-    counts: undefined,
-    typing: new Map(),
-    version: 0,
-    loading: undefined,
-    busy: undefined,
-    generation: 0,
-    windowMax: WINDOW,
-    touched: 0
-  })
+  conv,
+  kind: conv.startsWith("dm:") ? "dm" : "group",
+  title: undefined,
+  members: dmMembers(conv),
+  head: 0,
+  seen: 0,
+  unread: 0,
+  last: undefined,
+  messages: [],
+  loaded: false,
+  more: true,
+  outgoing: [],
+  live: [],
+  receipts: new Map(),
+  counts: undefined,
+  typing: new Map(),
+  version: 0,
+  loading: undefined,
+  busy: undefined,
+  generation: 0,
+  windowMax: WINDOW,
+  touched: 0
+})
 
 /** Takes over a line of the conversation list, unless events have been seen that it does not know of. */
 export const takeItem = (state: State, item: ConversationItem): void => {

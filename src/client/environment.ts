@@ -56,7 +56,8 @@ const openSocket: OpenSocket = (url, protocol, handlers) => {
   socket.onmessage = (event: { readonly data: unknown }) => {
     if (typeof event.data === "string") handlers.message(event.data)
   }
-  socket.onclose = (event: { readonly code: number; readonly reason: string }) => handlers.close(event.code, event.reason)
+  socket.onclose = (event: { readonly code: number; readonly reason: string }) =>
+    handlers.close(event.code, event.reason)
   // A `close` always follows; without a listener some implementations throw instead.
   socket.onerror = () => {}
   return {

@@ -1,6 +1,14 @@
 /** How a client is made, what it gives out, and what it is told. */
 import type * as In from "../domain/protocol/client-frames.ts"
-import type { Live, PresenceFrame, Receipt, TimelineEvent, TypingFrame, Unlive, Welcome } from "../domain/protocol/server-frames.ts"
+import type {
+  Live,
+  PresenceFrame,
+  Receipt,
+  TimelineEvent,
+  TypingFrame,
+  Unlive,
+  Welcome
+} from "../domain/protocol/server-frames.ts"
 import type { Credential, Status } from "./connection.ts"
 import type { Environment, KeyValueStorage } from "./environment.ts"
 import type { DardaError } from "./errors.ts"

@@ -91,7 +91,8 @@ export class Outbox {
     if (this.#entries.size >= OUTBOX_MAX) {
       throw new DardaError("full", `${OUTBOX_MAX} commands wait for the server already; try again later`, true)
     }
-    if (this.#entries.has(frame.cid)) throw new DardaError("conflict", `a command with cid ${frame.cid} is waiting already`)
+    if (this.#entries.has(frame.cid))
+      throw new DardaError("conflict", `a command with cid ${frame.cid} is waiting already`)
     const entry = this.#entry(frame, user, onAck)
     this.#entries.set(entry.cid, entry)
     if ("rid" in frame) this.#byRid.set(frame.rid, entry)
@@ -102,7 +103,9 @@ export class Outbox {
 
   /** Puts the commands of an earlier client before all others, while no connection is open. Gives back the new entries. */
   restore(frames: readonly CommandFrame[], user: string): readonly Entry[] {
-    const restored = frames.filter(({ cid }) => !this.#entries.has(cid)).map((frame) => this.#entry(frame, user, undefined))
+    const restored = frames
+      .filter(({ cid }) => !this.#entries.has(cid))
+      .map((frame) => this.#entry(frame, user, undefined))
     const later = [...this.#entries.values()]
     this.#entries.clear()
     this.#order = 0
@@ -134,7 +137,8 @@ export class Outbox {
 
   /** A connection is open: everything goes again from the first on, at most `inFlightMax` at a time. */
   connected(user: string, inFlightMax: number): void {
-    for (const entry of this.#entries.values()) entry.conv = entry.conv === "" ? conversationOf(entry.frame, user) : entry.conv
+    for (const entry of this.#entries.values())
+      entry.conv = entry.conv === "" ? conversationOf(entry.frame, user) : entry.conv
     this.#rewind()
     this.#inFlightMax = inFlightMax
     this.#pump()

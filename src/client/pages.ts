@@ -29,7 +29,8 @@ export const older = async (client: DardaClient, state: State): Promise<Page | u
   const before = state.messages[0]?.seq
   const page = await client.history({ conv: state.conv, ...(before === undefined ? {} : { before }) })
   const since = state.loading ?? []
-  if (state.generation !== generation || state.messages[0]?.seq !== before || since.length > LOADING_MAX) return undefined
+  if (state.generation !== generation || state.messages[0]?.seq !== before || since.length > LOADING_MAX)
+    return undefined
   const messages = replayed(page, since).filter((message) => before === undefined || message.seq < before)
   state.windowMax = Math.min(WINDOW_MAX, Math.max(state.windowMax, state.messages.length + messages.length))
   state.messages.unshift(...messages)

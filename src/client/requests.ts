@@ -33,7 +33,9 @@ export class Requests {
   ask<Frame extends ReadFrame>(frame: Frame): Promise<ReplyBody[Frame["t"]]> {
     return new Promise((resolve, reject) => {
       if (this.#pending.size >= REQUESTS_MAX) {
-        return reject(new DardaError("full", `${REQUESTS_MAX} requests wait for the server already; try again later`, true))
+        return reject(
+          new DardaError("full", `${REQUESTS_MAX} requests wait for the server already; try again later`, true)
+        )
       }
       const deadline = this.#clock.now() + ANSWER_TIMEOUT_MS
       this.#pending.set(frame.rid, { frame, deadline, resolve, reject })
@@ -78,7 +80,8 @@ export class Requests {
 
   /** Fails everything. */
   close(): void {
-    for (const rid of [...this.#pending.keys()]) this.#end(rid)?.reject(new DardaError("closed", "the client was stopped"))
+    for (const rid of [...this.#pending.keys()])
+      this.#end(rid)?.reject(new DardaError("closed", "the client was stopped"))
   }
 
   #end(rid: string): Pending | undefined {
@@ -104,10 +107,13 @@ export class Requests {
     const now = this.#clock.now()
     for (const [rid, { deadline, frame }] of [...this.#pending]) {
       if (deadline > now) break
-      this.#end(rid)?.reject(new DardaError("timeout", `${frame.t} was not answered within ${ANSWER_TIMEOUT_MS / 1000} s`, true))
+      this.#end(rid)?.reject(
+        new DardaError("timeout", `${frame.t} was not answered within ${ANSWER_TIMEOUT_MS / 1000} s`, true)
+      )
     }
     this.#arm()
   }
 }
 
-const tooLarge = (): DardaError => new DardaError("too_large", "the request is larger than the server takes in one frame")
+const tooLarge = (): DardaError =>
+  new DardaError("too_large", "the request is larger than the server takes in one frame")

@@ -146,7 +146,13 @@ export class Sequencer {
       }
     }
     const track: Track = {
-      conv, last, wanted: 0, held: undefined, touched: this.#touches++, repairing: false, generation: 0
+      conv,
+      last,
+      wanted: 0,
+      held: undefined,
+      touched: this.#touches++,
+      repairing: false,
+      generation: 0
     }
     this.#tracks.set(conv, track)
     return track

@@ -53,7 +53,13 @@ export type NodeItem =
 
 /** Signals that may be lost: never in the log, never repeated. */
 export type Signal =
-  | { readonly _tag: "Typing"; readonly conv: ConversationId; readonly user: UserId; readonly on: boolean; readonly session: string }
+  | {
+      readonly _tag: "Typing"
+      readonly conv: ConversationId
+      readonly user: UserId
+      readonly on: boolean
+      readonly session: string
+    }
   | { readonly _tag: "Presence"; readonly user: UserId; readonly online: boolean; readonly lastSeen?: number }
 
 export interface PresenceOf {
@@ -87,8 +93,13 @@ export class Router extends Context.Service<
     /** Sends a signal to the nodes that hold these users. Never waits, may be lost. */
     readonly signal: (users: ReadonlyArray<UserId>, signal: Signal) => Effect.Effect<void>
     /** Takes the signals for this node, with the users they are for. */
-    readonly takeSignals: Effect.Effect<ReadonlyArray<{ readonly users: ReadonlyArray<UserId>; readonly signal: Signal }>, RouterUnavailable>
-    readonly presence: (users: ReadonlyArray<UserId>) => Effect.Effect<ReadonlyMap<UserId, PresenceOf>, RouterUnavailable>
+    readonly takeSignals: Effect.Effect<
+      ReadonlyArray<{ readonly users: ReadonlyArray<UserId>; readonly signal: Signal }>,
+      RouterUnavailable
+    >
+    readonly presence: (
+      users: ReadonlyArray<UserId>
+    ) => Effect.Effect<ReadonlyMap<UserId, PresenceOf>, RouterUnavailable>
     /** True for the first caller that names this key within `ttlMs`: how a ticket is used once. */
     readonly claimOnce: (key: string, ttlMs: number) => Effect.Effect<boolean, RouterUnavailable>
   }

@@ -113,7 +113,11 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
       append: Effect.fnUntraced(function* (target, items) {
         const state = nodes.get(target)
         if (state === undefined) return
-        while (state.items.length > 0 && state.items.length + items.length > STREAM_ITEMS && nodes.get(target) === state) {
+        while (
+          state.items.length > 0 &&
+          state.items.length + items.length > STREAM_ITEMS &&
+          nodes.get(target) === state
+        ) {
           state.emptied.closeUnsafe()
           yield* state.emptied.await
         }

@@ -44,7 +44,10 @@ describe("connecting", () => {
 
   it("fails to connect, with a reason, when the url can never work", async () => {
     const client = new DardaClient({ url: "no url at all", token: "x", device: "d" })
-    await expect(client.connect()).rejects.toMatchObject({ name: "DardaError", message: expect.stringContaining("no url at all") })
+    await expect(client.connect()).rejects.toMatchObject({
+      name: "DardaError",
+      message: expect.stringContaining("no url at all")
+    })
   })
 })
 
@@ -188,7 +191,9 @@ describe("close codes", () => {
     await until("it is open", () => client.status.state === "open")
     peer.close(code)
     await until("it notices", () => client.status.state !== "open")
-    expect(client.status).toMatchObject(what === "waiting" ? { state: "waiting", code } : { state: "stopped", why: what, code })
+    expect(client.status).toMatchObject(
+      what === "waiting" ? { state: "waiting", code } : { state: "stopped", why: what, code }
+    )
     clock.advance(60_000)
     if (what === "waiting") await server.accept()
     else expect(server.peers).toHaveLength(1)
@@ -245,7 +250,9 @@ describe("batches", () => {
     for (let index = 0; index < 150; index++) client.send({ to: "bob", body: `${index}` })
     await until("all are sent", () => peer.frames.length === 150)
     expect(peer.texts.slice(1).map((text) => (JSON.parse(text) as unknown[]).length)).toEqual([64, 64, 22])
-    expect(peer.frames.map((frame) => "body" in frame && Number(frame.body))).toEqual(Array.from({ length: 150 }, (_, index) => index))
+    expect(peer.frames.map((frame) => "body" in frame && Number(frame.body))).toEqual(
+      Array.from({ length: 150 }, (_, index) => index)
+    )
   })
 
   it("keeps every array within 64 KiB, also where a character takes four bytes", async () => {
@@ -285,6 +292,8 @@ describe("batches", () => {
     await until("the next second's are sent", () => peer.frames.length === 20)
     clock.advance(500)
     await until("the rest is sent", () => peer.frames.length === 25)
-    expect(peer.frames.map((frame) => "body" in frame && Number(frame.body))).toEqual(Array.from({ length: 25 }, (_, index) => index))
+    expect(peer.frames.map((frame) => "body" in frame && Number(frame.body))).toEqual(
+      Array.from({ length: 25 }, (_, index) => index)
+    )
   })
 })

@@ -31,7 +31,15 @@ describe("sending", () => {
     expect(states).toEqual(["sent", "persisted"])
     expect(command).toMatchObject({ conv: dm, seq: 4, state: "persisted" })
     expect(events).toEqual([
-      { conv: dm, seq: 4, type: "message", by: "alice", at: 1_700_000_000_004, cid, data: { kind: "text", body: "hi", replyTo: 3 } }
+      {
+        conv: dm,
+        seq: 4,
+        type: "message",
+        by: "alice",
+        at: 1_700_000_000_004,
+        cid,
+        data: { kind: "text", body: "hi", replyTo: 3 }
+      }
     ])
   })
 
@@ -144,7 +152,11 @@ describe("sending", () => {
     const other = client.send({ conv: dm, body: "2" })
     const { cid } = await peer.take("send")
     peer.send({ t: "err", cid, code: "not_found", message: "no such conversation", retryable: false })
-    await expect(refused).rejects.toMatchObject({ code: "not_found", message: "no such conversation", retryable: false })
+    await expect(refused).rejects.toMatchObject({
+      code: "not_found",
+      message: "no such conversation",
+      retryable: false
+    })
     expect(client.pending).toEqual([other])
   })
 
@@ -286,7 +298,10 @@ describe("receiving", () => {
     // Another hole, which the replay closes too; nothing is asked about either.
     const far = seqsOf(client, "dm:alice:carol")
     second.send(message(1, { conv: "dm:alice:carol" }), message(3, { conv: "dm:alice:carol" }))
-    second.send(message(2, { conv: "dm:alice:carol" }), message(2), message(3), message(4), { t: "cursor", cursor: "c4" })
+    second.send(message(2, { conv: "dm:alice:carol" }), message(2), message(3), message(4), {
+      t: "cursor",
+      cursor: "c4"
+    })
     second.send({ t: "reply", rid: sync.rid, events: [message(2)], head: 4, more: false })
     await until("all have come", () => seqs.length === 4)
     expect(seqs).toEqual([1, 2, 3, 4])

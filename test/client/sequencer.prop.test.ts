@@ -7,7 +7,13 @@ import { ManualClock } from "./scripted.ts"
 
 const conv = "dm:alice:bob"
 const event = (seq: number): TimelineEvent => ({
-  conv, seq, type: "message", by: "bob", at: seq, cid: `c${seq}`, data: { kind: "text", body: `${seq}` }
+  conv,
+  seq,
+  type: "message",
+  by: "bob",
+  at: seq,
+  cid: `c${seq}`,
+  data: { kind: "text", body: `${seq}` }
 })
 
 /** What may happen to a client: events near the head in any order, more of them, a broken connection, a failed `sync`. */
@@ -43,7 +49,9 @@ it("gives events out once, in order and without a hole but after a reset, and re
             throw new DardaError("unavailable", "later", true)
           }
           repaired++
-          const events = Array.from({ length: Math.min(page, head - after) }, (_unused, index) => event(after + 1 + index))
+          const events = Array.from({ length: Math.min(page, head - after) }, (_unused, index) =>
+            event(after + 1 + index)
+          )
           return { events, head, more: after + events.length < head }
         },
         take: (taken) => sequencer.accept(taken, false),

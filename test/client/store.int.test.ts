@@ -5,12 +5,27 @@ import { clientOf, message, type Peer, type Scripted, scripted, until } from "./
 
 const dm = "dm:alice:bob"
 const folded = (seq: number, more: Partial<FoldedMessage> = {}): FoldedMessage => ({
-  conv: dm, seq, by: "bob", at: 1_700_000_000_000 + seq, cid: `bob-${seq}`, kind: "text", body: `message ${seq}`, ...more
+  conv: dm,
+  seq,
+  by: "bob",
+  at: 1_700_000_000_000 + seq,
+  cid: `bob-${seq}`,
+  kind: "text",
+  body: `message ${seq}`,
+  ...more
 })
 const item = (more: Partial<ConversationItem> = {}): ConversationItem => ({
-  conv: dm, kind: "dm", members: ["alice", "bob"], head: 3, seen: 1, unread: 2, last: folded(3), ...more
+  conv: dm,
+  kind: "dm",
+  members: ["alice", "bob"],
+  head: 3,
+  seen: 1,
+  unread: 2,
+  last: folded(3),
+  ...more
 })
-const event = (seq: number, type: string, data: object, by = "bob"): ServerFrame => message(seq, { type, data, by } as never)
+const event = (seq: number, type: string, data: object, by = "bob"): ServerFrame =>
+  message(seq, { type, data, by } as never)
 
 interface Rig {
   readonly server: Scripted
@@ -28,7 +43,12 @@ const rig = async (): Promise<Rig> => {
   await until("it is open", () => client.status.state === "open")
   return { server, client, store, peer }
 }
-const open = async ({ store, peer }: Rig, messages: readonly FoldedMessage[], head: number, more = false): Promise<void> => {
+const open = async (
+  { store, peer }: Rig,
+  messages: readonly FoldedMessage[],
+  head: number,
+  more = false
+): Promise<void> => {
   const opening = store.open(dm)
   peer.send({ t: "reply", rid: (await peer.take("history")).rid, messages, head, more })
   await opening
@@ -88,7 +108,11 @@ describe("a conversation", () => {
     )
     await until("all are in", () => it.store.conversation(dm).head === 7)
     const { messages } = it.store.conversation(dm)
-    expect(messages).toMatchObject([{ seq: 1, body: "better", editedAt: expect.any(Number) }, { seq: 2 }, { seq: 3, deleted: true }])
+    expect(messages).toMatchObject([
+      { seq: 1, body: "better", editedAt: expect.any(Number) },
+      { seq: 2 },
+      { seq: 3, deleted: true }
+    ])
     expect(Object.entries(messages[1]?.reactions ?? {})).toEqual([["__proto__", ["carol"]]])
     expect(messages[2]).not.toHaveProperty("body")
     it.peer.send(event(8, "reaction", { target: 2, emoji: "__proto__", on: false }, "carol"))
@@ -115,7 +139,13 @@ describe("a conversation", () => {
     const scrolling = it.store.loadOlder(dm)
     const { rid, before } = await it.peer.take("history")
     expect(before).toBe(101)
-    it.peer.send({ t: "reply", rid, messages: Array.from({ length: 100 }, (_, index) => folded(1 + index)), head: 300, more: false })
+    it.peer.send({
+      t: "reply",
+      rid,
+      messages: Array.from({ length: 100 }, (_, index) => folded(1 + index)),
+      head: 300,
+      more: false
+    })
     expect(await scrolling).toBe(false)
     expect(seqs(it.store)).toHaveLength(300)
     expect(seqs(it.store)[0]).toBe(1)
@@ -139,7 +169,10 @@ describe("a conversation", () => {
     const { store, peer } = await rig()
     const opening = store.open(dm)
     const first = await peer.take("history")
-    peer.send({ t: "reset", conv: dm, head: 500 }, { t: "reply", rid: first.rid, messages: [folded(1)], head: 1, more: false })
+    peer.send(
+      { t: "reset", conv: dm, head: 500 },
+      { t: "reply", rid: first.rid, messages: [folded(1)], head: 1, more: false }
+    )
     const second = await peer.take("history")
     peer.send({ t: "reply", rid: second.rid, messages: [folded(500)], head: 500, more: true })
     await opening
@@ -151,7 +184,12 @@ describe("a conversation", () => {
     const conv = "g:0f0e0d0c-0b0a-8908-8706-050403020100"
     peer.send(message(1, { conv, type: "created", data: { kind: "group", title: "T", members: ["alice", "bob"] } }))
     await until("it is there", () => store.conversations.has(conv))
-    expect(store.conversation(conv)).toMatchObject({ kind: "group", title: "T", members: ["alice", "bob"], more: false })
+    expect(store.conversation(conv)).toMatchObject({
+      kind: "group",
+      title: "T",
+      members: ["alice", "bob"],
+      more: false
+    })
     peer.send(message(2, { conv, type: "members", data: { removed: ["alice"] } }))
     await until("it is gone", () => !store.conversations.has(conv))
   })
@@ -168,7 +206,10 @@ describe("one's own", () => {
     await until("it is sent", () => it.store.conversation(dm).outgoing[0]?.state === "sent")
     it.peer.send({ t: "ack", cid, conv: dm, state: "persisted", seq: 2, at: 5 })
     await until("it is persisted", () => it.store.conversation(dm).outgoing.length === 0)
-    expect(it.store.conversation(dm)).toMatchObject({ unread: 0, messages: [{ seq: 1 }, { seq: 2, by: "alice", body: "mine" }] })
+    expect(it.store.conversation(dm)).toMatchObject({
+      unread: 0,
+      messages: [{ seq: 1 }, { seq: 2, by: "alice", body: "mine" }]
+    })
     expect(tick(it.store.conversation(dm), 2, "alice")).toBe("persisted")
     it.peer.send({ t: "receipt", conv: dm, user: "bob", delivered: 2 })
     await until("it is delivered", () => tick(it.store.conversation(dm), 2, "alice") === "delivered")
@@ -227,7 +268,13 @@ describe("what may be lost", () => {
   it("live messages end with their event, an unlive, or the connection", async () => {
     const it = await rig()
     const live = (cid: string, client: DardaClient): ServerFrame => ({
-      t: "live", conv: dm, cid, by: "bob", at: client.serverNow(), type: "message", data: { kind: "text", body: cid }
+      t: "live",
+      conv: dm,
+      cid,
+      by: "bob",
+      at: client.serverNow(),
+      type: "message",
+      data: { kind: "text", body: cid }
     })
     const cids = () => it.store.conversation(dm).live.map(({ cid }) => cid)
     it.peer.send(live("a", it.client), live("b", it.client), live("c", it.client), live("a", it.client))

@@ -1,7 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as HashMap from "effect/HashMap"
 import { type Command, type Intent, contentDigest, sortedUsers } from "../../src/domain/commands.ts"
-import { type Conversation, evolve, initial, MAX_MEMBERS, memberOf, receiptCounts } from "../../src/domain/conversation.ts"
+import {
+  type Conversation,
+  evolve,
+  initial,
+  MAX_MEMBERS,
+  memberOf,
+  receiptCounts
+} from "../../src/domain/conversation.ts"
 import { decide, type Decision, type Facts } from "../../src/domain/decide.ts"
 import type { EventData } from "../../src/domain/events.ts"
 
@@ -39,7 +46,11 @@ const given = (conv: string) => {
 
 const send = (body: string): Intent => ({ type: "send", kind: "text", body })
 const create = (...members: ReadonlyArray<string>): Intent => ({ type: "create", members: sortedUsers(members) })
-const change = (add: ReadonlyArray<string>, remove: ReadonlyArray<string> = []): Intent => ({ type: "members", add, remove })
+const change = (add: ReadonlyArray<string>, remove: ReadonlyArray<string> = []): Intent => ({
+  type: "members",
+  add,
+  remove
+})
 
 const refusedWith = (decision: Decision, code: string) => {
   assert.strictEqual(decision._tag, "Rejected", JSON.stringify(decision))
@@ -94,7 +105,12 @@ describe("groups", () => {
     accepted(group().when("ann", change([], ["cid"])))
   })
   it("are not there for those who were removed", () => {
-    refusedWith(group().has("ann", change([], ["cid"])).when("cid", send("hi")), "not_found")
+    refusedWith(
+      group()
+        .has("ann", change([], ["cid"]))
+        .when("cid", send("hi")),
+      "not_found"
+    )
   })
   it("answer a repeat also to one who has left, and refuse other content under the same cid", () => {
     const gone = group().has("ann", change([], ["cid"]))
@@ -145,7 +161,10 @@ describe("messages", () => {
     refusedWith(talk().when("bob", { type: "send", kind: "text", body: "x", replyTo: 9 }), "not_found")
   })
   it("never go back in time within a conversation", () => {
-    assert.strictEqual(accepted(talk().has("ann", send("x"), { now: 9000 }).when("bob", send("y"), { now: 8000 })).at, 9000)
+    assert.strictEqual(
+      accepted(talk().has("ann", send("x"), { now: 9000 }).when("bob", send("y"), { now: 8000 })).at,
+      9000
+    )
   })
 })
 
@@ -167,7 +186,9 @@ describe("marks", () => {
     refusedWith(talk().when("eve", mark({ seen: 1 })), "not_found")
   })
   it("are counted", () => {
-    const marked = talk().has("ann", mark({ seen: 3 })).has("cid", mark({ delivered: 3 }))
+    const marked = talk()
+      .has("ann", mark({ seen: 3 }))
+      .has("cid", mark({ delivered: 3 }))
     assert.deepStrictEqual(receiptCounts(marked.state, 3), { deliveredCount: 2, seenCount: 1 })
   })
 })

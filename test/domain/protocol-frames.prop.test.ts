@@ -10,7 +10,10 @@ const dm = "dm:alice:bob"
 const value = (...right: readonly unknown[]) =>
   fc.oneof(
     { weight: 6, arbitrary: fc.constantFrom(...right) },
-    { weight: 1, arbitrary: fc.constantFrom(0, -1, 1.5, 2 ** 53, null, true, "", "a b", "\u0000", "\ud800", "dm:b:a", [], {}) },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom(0, -1, 1.5, 2 ** 53, null, true, "", "a b", "\u0000", "\ud800", "dm:b:a", [], {})
+    },
     { weight: 1, arbitrary: fc.string({ unit: "binary", maxLength: 80 }) },
     { weight: 1, arbitrary: fc.jsonValue() }
   )

@@ -69,8 +69,14 @@ describe("client frames", () => {
     "%s needs %s, and not null",
     (op, field) => {
       const frame = good[op as keyof typeof good]
-      expect(answer(without(frame, field))).toMatchObject({ code: "bad_request", message: expect.stringContaining(field) })
-      expect(answer({ ...frame, [field]: null })).toMatchObject({ code: "bad_request", message: expect.stringContaining(field) })
+      expect(answer(without(frame, field))).toMatchObject({
+        code: "bad_request",
+        message: expect.stringContaining(field)
+      })
+      expect(answer({ ...frame, [field]: null })).toMatchObject({
+        code: "bad_request",
+        message: expect.stringContaining(field)
+      })
     }
   )
 
@@ -119,7 +125,11 @@ describe("client frames", () => {
     ["replyTo 0", { ...good.send, replyTo: 0 }, "replyTo:"],
     ["replyTo 1.5", { ...good.send, replyTo: 1.5 }, "replyTo:"],
     ["replyTo as text", { ...good.send, replyTo: "1" }, "replyTo:"],
-    ["replyTo beyond safe integers", '{"t":"send","cid":"c","to":"b","body":"x","replyTo":9007199254740993}', "replyTo:"],
+    [
+      "replyTo beyond safe integers",
+      '{"t":"send","cid":"c","to":"b","body":"x","replyTo":9007199254740993}',
+      "replyTo:"
+    ],
     ["target 0", { ...good.edit, target: 0 }, "target:"],
     ["an empty edit", { ...good.edit, body: "" }, "body:"],
     ["an empty emoji", { ...good.react, emoji: "" }, "emoji:"],
@@ -152,7 +162,11 @@ describe("client frames", () => {
     ["201 users", { ...good.presence, users: users(201) }, "200"],
     ["watch as text", { ...good.presence, watch: "yes" }, "watch:"],
     ["a key named __proto__", '{"t":"ping","__proto__":{}}', "__proto__"],
-    ["a key named __proto__ among seqs", '{"t":"hello","v":1,"token":"x","device":"d","resume":{"cursor":"","seqs":{"__proto__":1}}}', "seqs"]
+    [
+      "a key named __proto__ among seqs",
+      '{"t":"hello","v":1,"token":"x","device":"d","resume":{"cursor":"","seqs":{"__proto__":1}}}',
+      "seqs"
+    ]
   ])("refuses %s", (_, frame, says) => {
     expect(answer(frame)).toMatchObject({ code: "bad_request", message: expect.stringContaining(says) })
   })

@@ -65,7 +65,9 @@ describe("a server that is killed at any moment", () => {
     devices.forEach((device) => device.connect())
     await until(() => (devices.every((device) => device.welcomed) ? undefined : "not everybody was welcomed"))
     devices[0]!.command({ t: "create", rid: "create", members: USERS })
-    await until(() => (devices.every((device) => device.have.size === 1) ? undefined : "not everybody learned of the group"))
+    await until(() =>
+      devices.every((device) => device.have.size === 1) ? undefined : "not everybody learned of the group"
+    )
     const group = [...devices[0]!.have.keys()][0]!
 
     let sent = 0
@@ -89,13 +91,23 @@ describe("a server that is killed at any moment", () => {
     }
     await until(() => {
       const late = devices.find((device) => !device.welcomed || device.pending.length > 0)
-      return late === undefined ? undefined : `${late.device} still has ${late.pending.length} commands without an answer`
+      return late === undefined
+        ? undefined
+        : `${late.device} still has ${late.pending.length} commands without an answer`
     })
 
     const log: Record<string, ReadonlyArray<LogEvent>> = {}
     for (const user of USERS) {
-      const convs = new Set(devices.filter((device) => device.user === user).flatMap((device) => [...device.have.keys()]))
-      Object.assign(log, await readLog(user, [...convs].filter((conv) => !(conv in log))))
+      const convs = new Set(
+        devices.filter((device) => device.user === user).flatMap((device) => [...device.have.keys()])
+      )
+      Object.assign(
+        log,
+        await readLog(
+          user,
+          [...convs].filter((conv) => !(conv in log))
+        )
+      )
     }
     await until(() => {
       for (const device of devices) {

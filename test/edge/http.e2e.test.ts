@@ -64,7 +64,10 @@ describe("conversations", () => {
     assert.strictEqual(again.status, 200)
     assert.strictEqual(again.body["seq"], 3)
     assert.hasAllKeys(again.body, ["seq", "at"])
-    assert.strictEqual((await bob.post(path, { cid: "c3", body: "of another", kind: "note", replyTo: 3 })).body["seq"], 6)
+    assert.strictEqual(
+      (await bob.post(path, { cid: "c3", body: "of another", kind: "note", replyTo: 3 })).body["seq"],
+      6
+    )
 
     const newest = await bob.get(`${path}?limit=2`)
     assert.deepStrictEqual(bodies(newest.body), ["message 5", "of another"])
@@ -105,7 +108,11 @@ describe("conversations", () => {
     const members = [first, second].flatMap((page) => page["members"] as ReadonlyArray<Json>)
     assert.deepStrictEqual(
       members.map(({ admin, user }) => [user, admin]),
-      [["who-ann", true], ["who-bob", false], ["who-cy", false]]
+      [
+        ["who-ann", true],
+        ["who-bob", false],
+        ["who-cy", false]
+      ]
     )
     assert.strictEqual((await (await userOf("who-dee")).get(path)).status, 404)
   })
@@ -114,7 +121,10 @@ describe("conversations", () => {
     const me = "a.b@c|d+e=f~g_h-1"
     const ann = await userOf(me)
     const conv = encodeURIComponent(`dm:${me}:${me}`)
-    assert.strictEqual((await ann.post(`/v1/conversations/${conv}/messages`, { cid: "c", body: "note to self" })).status, 201)
+    assert.strictEqual(
+      (await ann.post(`/v1/conversations/${conv}/messages`, { cid: "c", body: "note to self" })).status,
+      201
+    )
     assert.deepStrictEqual(bodies((await ann.get(`/v1/conversations/${conv}/messages`)).body), ["note to self"])
     const { body } = await ann.get(`/v1/presence?users=${encodeURIComponent(me)},nobody`)
     assert.hasAllKeys(body["users"] as Json, [me, "nobody"])
@@ -131,7 +141,9 @@ describe("conversations", () => {
       await bob.next("ack", ({ cid, t }) => t === "ack" && cid === `w${i}`)
       assert.strictEqual(bodies((await ann.get(`${path}?limit=1`)).body)[0], `over WebSocket ${i}`)
     }
-    assert.deepStrictEqual((await ann.get("/v1/presence?users=both-bob")).body, { users: { "both-bob": { online: true } } })
+    assert.deepStrictEqual((await ann.get("/v1/presence?users=both-bob")).body, {
+      users: { "both-bob": { online: true } }
+    })
     bob.close()
   })
 })
@@ -222,13 +234,17 @@ describe("the description", () => {
   const documentOf = async (url: string) =>
     (await (await fetch(`${url}/openapi.json`)).json()) as {
       readonly openapi: string
-      readonly paths: Readonly<Record<string, Readonly<Record<string, { readonly responses: object; readonly security?: object }>>>>
+      readonly paths: Readonly<
+        Record<string, Readonly<Record<string, { readonly responses: object; readonly security?: object }>>>
+      >
     }
 
   it("has every route and its refusals", async () => {
     const { openapi, paths } = await documentOf(server.url)
     assert.match(openapi, /^3\.1/)
-    const routes = Object.entries(paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`))
+    const routes = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method} ${path}`)
+    )
     assert.includeMembers(routes, [
       "post /v1/auth/dev",
       "post /v1/tickets",
@@ -240,7 +256,17 @@ describe("the description", () => {
       "get /v1/presence"
     ])
     const send = paths["/v1/conversations/{conv}/messages"]?.["post"]
-    assert.includeMembers(Object.keys(send?.responses ?? {}), ["200", "201", "400", "401", "404", "409", "413", "429", "503"])
+    assert.includeMembers(Object.keys(send?.responses ?? {}), [
+      "200",
+      "201",
+      "400",
+      "401",
+      "404",
+      "409",
+      "413",
+      "429",
+      "503"
+    ])
     assert.isNotEmpty(send?.security)
   })
 
@@ -325,7 +351,9 @@ describe("a user who asks too often", () => {
 
 describe("AUTH=jwt", () => {
   const folder = mkdtempSync(join(tmpdir(), "darda-keys-"))
-  const { privateKey, publicKey }: Record<"privateKey" | "publicKey", KeyObject> = generateKeyPairSync("rsa", { modulusLength: 2048 })
+  const { privateKey, publicKey }: Record<"privateKey" | "publicKey", KeyObject> = generateKeyPairSync("rsa", {
+    modulusLength: 2048
+  })
   const file = join(folder, "public.pem")
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
@@ -341,8 +369,13 @@ describe("AUTH=jwt", () => {
       }
     })
     const sign = (exp: number) =>
-      new SignJWT().setProtectedHeader({ alg: "RS256" }).setSubject("ann").setIssuer("https://id.example.com/")
-        .setAudience("chat").setExpirationTime(exp).sign(privateKey)
+      new SignJWT()
+        .setProtectedHeader({ alg: "RS256" })
+        .setSubject("ann")
+        .setIssuer("https://id.example.com/")
+        .setAudience("chat")
+        .setExpirationTime(exp)
+        .sign(privateKey)
     const seconds = Math.floor(Date.now() / 1000)
     const ask = async (token: string) =>
       (await fetch(`${jwt.url}/v1/conversations`, { headers: { authorization: `Bearer ${token}` } })).status
@@ -350,7 +383,11 @@ describe("AUTH=jwt", () => {
     assert.strictEqual(await ask(await sign(seconds - 60)), 401)
 
     const body = JSON.stringify({ user: "ann" })
-    const token = await fetch(`${jwt.url}/v1/auth/dev`, { method: "POST", headers: { "content-type": "application/json" }, body })
+    const token = await fetch(`${jwt.url}/v1/auth/dev`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body
+    })
     assert.strictEqual(token.status, 404)
     assert.strictEqual(((await token.json()) as Json)["code"], "not_found")
     assert.strictEqual((await fetch(`${jwt.url}/api/v1/messages/bob?id=ann`)).status, 404)

@@ -111,11 +111,24 @@ const checkAccess = (
     // Whoever was taken in again may see everything from then on, and when that was is not known exactly.
     if (back !== undefined) continue
     if (known !== undefined && at > known + WITHIN_MS) {
-      evidence.expect("I17", false, where, () => `was answered ${at - known} ms after the removal at seq ${removal}: ${short(reply)}`)
+      evidence.expect(
+        "I17",
+        false,
+        where,
+        () => `was answered ${at - known} ms after the removal at seq ${removal}: ${short(reply)}`
+      )
     }
-    const items = [...((reply["events"] ?? []) as ReadonlyArray<Fields>), ...((reply["messages"] ?? []) as ReadonlyArray<Fields>)]
+    const items = [
+      ...((reply["events"] ?? []) as ReadonlyArray<Fields>),
+      ...((reply["messages"] ?? []) as ReadonlyArray<Fields>)
+    ]
     const beyond = items.find((item) => (item["seq"] as number) > removal)
-    evidence.expect("I17", beyond === undefined, where, () => `holds ${JSON.stringify(beyond)}, after the removal at seq ${removal}; answered at ${answeredAt}`)
+    evidence.expect(
+      "I17",
+      beyond === undefined,
+      where,
+      () => `holds ${JSON.stringify(beyond)}, after the removal at seq ${removal}; answered at ${answeredAt}`
+    )
   }
   if (timeline.removals(user).length === 0 && !timeline.isMember(user, timeline.head)) {
     evidence.expect("I17", false, where, () => `a stranger was answered ${short(reply)} to ${short(request)}`)
@@ -131,16 +144,27 @@ const checkSync = ({ had, reply, request, where }: Asked, log: ReadonlyArray<Log
   events.forEach((event, index) => {
     const { conv: _, ...rest } = event
     const known = log[after + index]
-    evidence.expect("I14", known !== undefined && canonical(rest) === canonical(known), where, () =>
-      `has ${JSON.stringify(event)} where the log has ${JSON.stringify(known)}`
+    evidence.expect(
+      "I14",
+      known !== undefined && canonical(rest) === canonical(known),
+      where,
+      () => `has ${JSON.stringify(event)} where the log has ${JSON.stringify(known)}`
     )
   })
   const end = after + events.length
   const own = had.get(conv) ?? 0
   evidence.expect("I14", head >= own, where, () => `the head is ${head}, and seq ${own} was known to the asker`)
-  evidence.expect("I14", head <= log.length && events.length <= limit, where, () => `the head is ${head} of ${log.length}, ${events.length} events`)
-  evidence.expect("I14", reply["more"] === true ? events.length > 0 && end < log.length : end >= head || after >= head, where, () =>
-    `ends at seq ${end} of ${head}, and more is ${String(reply["more"])}`
+  evidence.expect(
+    "I14",
+    head <= log.length && events.length <= limit,
+    where,
+    () => `the head is ${head} of ${log.length}, ${events.length} events`
+  )
+  evidence.expect(
+    "I14",
+    reply["more"] === true ? events.length > 0 && end < log.length : end >= head || after >= head,
+    where,
+    () => `ends at seq ${end} of ${head}, and more is ${String(reply["more"])}`
   )
 }
 
@@ -179,7 +203,9 @@ class Messages {
         if (event.data["on"] === true) users.add(event.by)
         else users.delete(event.by)
         all.set(event.data["emoji"] as string, users)
-        const shown = [...all].filter(([, by]) => by.size > 0).map(([emoji, by]) => [emoji, [...by].sort((a, b) => (a < b ? -1 : 1))])
+        const shown = [...all]
+          .filter(([, by]) => by.size > 0)
+          .map(([emoji, by]) => [emoji, [...by].sort((a, b) => (a < b ? -1 : 1))])
         if (shown.length === 0) delete state["reactions"]
         else state["reactions"] = Object.fromEntries(shown) as unknown
       }
@@ -197,7 +223,12 @@ class Messages {
   }
 }
 
-const checkHistory = ({ had, reply, request, where }: Asked, messages: Messages, length: number, evidence: Evidence): void => {
+const checkHistory = (
+  { had, reply, request, where }: Asked,
+  messages: Messages,
+  length: number,
+  evidence: Evidence
+): void => {
   const found = reply["messages"] as ReadonlyArray<Fields>
   const head = reply["head"] as number
   const limit = (request["limit"] ?? 50) as number
@@ -205,10 +236,17 @@ const checkHistory = ({ had, reply, request, where }: Asked, messages: Messages,
   const expect = (holds: boolean, message: () => string): boolean => evidence.expect("I14", holds, where, message)
   expect(head >= own && head <= length, () => `the head is ${head} of ${length}, and seq ${own} was known to the asker`)
   for (const message of found) {
-    expect(messages.had(message, own), () => `${JSON.stringify(message)} is nothing that this message was since seq ${own}`)
+    expect(
+      messages.had(message, own),
+      () => `${JSON.stringify(message)} is nothing that this message was since seq ${own}`
+    )
   }
   const seqs = found.map((message) => message["seq"] as number)
-  const { after, around, before } = request as { readonly after?: number; readonly around?: number; readonly before?: number }
+  const { after, around, before } = request as {
+    readonly after?: number
+    readonly around?: number
+    readonly before?: number
+  }
   const first = seqs[0] ?? Infinity
   const last = seqs.at(-1) ?? 0
   const between = messages.seqs.filter((seq) => seq >= first && seq <= last)
@@ -218,46 +256,92 @@ const checkHistory = ({ had, reply, request, where }: Asked, messages: Messages,
   // What may have come after the answer was made does not count against it.
   const newer = messages.seqs.filter((seq) => seq > Math.max(last, after ?? 0) && seq <= Math.max(own, head))
   if (after !== undefined) {
-    expect(first > after && !messages.seqs.some((seq) => seq > after && seq < first && seq <= head), () => `begins at ${first}, after ${after}`)
-    expect(reply["more"] === true || newer.length === 0, () => `says that nothing more comes, and there are ${newer.join()}`)
+    expect(
+      first > after && !messages.seqs.some((seq) => seq > after && seq < first && seq <= head),
+      () => `begins at ${first}, after ${after}`
+    )
+    expect(
+      reply["more"] === true || newer.length === 0,
+      () => `says that nothing more comes, and there are ${newer.join()}`
+    )
   } else {
-    expect((reply["more"] === true) === (older && found.length > 0) || found.length === 0, () => `more is ${String(reply["more"])}, older ones: ${older}`)
+    expect(
+      (reply["more"] === true) === (older && found.length > 0) || found.length === 0,
+      () => `more is ${String(reply["more"])}, older ones: ${older}`
+    )
     if (around === undefined) {
       const end = before ?? Infinity
       const left = messages.seqs.filter((seq) => seq > last && seq < end && seq <= Math.max(own, head))
       expect(last < end && left.length === 0, () => `ends at ${last}, and there are ${left.join()}`)
     }
   }
-  const receipts = (reply["receipts"] ?? {}) as Readonly<Record<string, { readonly seen: number; readonly delivered: number }>>
+  const receipts = (reply["receipts"] ?? {}) as Readonly<
+    Record<string, { readonly seen: number; readonly delivered: number }>
+  >
   for (const [user, { delivered, seen }] of Object.entries(receipts)) {
-    evidence.expect("I13", seen <= delivered && delivered <= length, where, () => `${user} has seen ${seen}, was given ${delivered}, of ${length}`)
+    evidence.expect(
+      "I13",
+      seen <= delivered && delivered <= length,
+      where,
+      () => `${user} has seen ${seen}, was given ${delivered}, of ${length}`
+    )
   }
 }
 
 /** I13: a line of the list of conversations counts what the log counts. */
-const checkItem = ({ had, user, where }: Asked, item: Fields, timelines: ReadonlyMap<string, Timeline>, evidence: Evidence): void => {
+const checkItem = (
+  { had, user, where }: Asked,
+  item: Fields,
+  timelines: ReadonlyMap<string, Timeline>,
+  evidence: Evidence
+): void => {
   const { conv, head, seen, unread } = item as unknown as { conv: string; head: number; seen: number; unread: number }
   const events = timelines.get(conv)?.events ?? []
   const own = had.get(conv) ?? 0
-  evidence.expect("I14", head >= own && head <= events.length, where, () => `${conv} is at ${head} of ${events.length}, and seq ${own} was known to the asker`)
+  evidence.expect(
+    "I14",
+    head >= own && head <= events.length,
+    where,
+    () => `${conv} is at ${head} of ${events.length}, and seq ${own} was known to the asker`
+  )
   evidence.expect("I13", seen <= head, where, () => `${conv}: seen ${seen} is past the head, ${head}`)
-  const counted = events.filter((event) => event.type === "message" && event.by !== user && event.seq > seen && event.seq <= head).length
-  evidence.expect("I13", unread === counted, where, () => `${conv}: ${unread} unread after ${seen} up to ${head}, and the log has ${counted}`)
+  const counted = events.filter(
+    (event) => event.type === "message" && event.by !== user && event.seq > seen && event.seq <= head
+  ).length
+  evidence.expect(
+    "I13",
+    unread === counted,
+    where,
+    () => `${conv}: ${unread} unread after ${seen} up to ${head}, and the log has ${counted}`
+  )
 }
 
 /** I14: a list that says that it is whole has every conversation that the asker was told of. */
-const checkComplete = ({ had, reply, request, user, where }: Asked, timelines: ReadonlyMap<string, Timeline>, evidence: Evidence): void => {
+const checkComplete = (
+  { had, reply, request, user, where }: Asked,
+  timelines: ReadonlyMap<string, Timeline>,
+  evidence: Evidence
+): void => {
   if (request["after"] !== undefined || reply["next"] !== undefined) return
   const listed = new Set((reply["items"] as ReadonlyArray<Fields>).map((item) => item["conv"]))
   for (const [conv, seq] of had) {
     const timeline = timelines.get(conv)
     if (timeline === undefined || timeline.removals(user).length > 0 || !timeline.isMember(user, seq)) continue
-    evidence.expect("I14", listed.has(conv), where, () => `${conv} is not listed, and seq ${seq} of it was known to the asker`)
+    evidence.expect(
+      "I14",
+      listed.has(conv),
+      where,
+      () => `${conv} is not listed, and seq ${seq} of it was known to the asker`
+    )
   }
 }
 
 /** I14: the members are those of some moment not before what the asker knew. */
-const checkRoster = ({ had, reply, request, where }: Asked, timeline: Timeline | undefined, evidence: Evidence): void => {
+const checkRoster = (
+  { had, reply, request, where }: Asked,
+  timeline: Timeline | undefined,
+  evidence: Evidence
+): void => {
   if (timeline === undefined || request["after"] !== undefined || reply["next"] !== undefined) return
   const members = (reply["members"] as ReadonlyArray<{ readonly user: string; readonly admin: boolean }>)
     .map((member) => `${member.user}${member.admin ? "*" : ""}`)
@@ -266,8 +350,16 @@ const checkRoster = ({ had, reply, request, where }: Asked, timeline: Timeline |
   const own = had.get(timeline.conv) ?? 0
   const possible = timeline.memberships
     .filter((_, index) => (timeline.memberships[index + 1]?.seq ?? Infinity) > own)
-    .map(({ members }) => [...members].map(([user, { admin }]) => `${user}${admin ? "*" : ""}`).sort().join())
-  evidence.expect("I14", possible.includes(members), where, () => `the members are ${members}, which they were not since seq ${own}: ${possible.join(" | ")}`)
+    .map(({ members }) =>
+      [...members]
+        .map(([user, { admin }]) => `${user}${admin ? "*" : ""}`)
+        .sort()
+        .join()
+    )
+  evidence.expect(
+    "I14",
+    possible.includes(members),
+    where,
+    () => `the members are ${members}, which they were not since seq ${own}: ${possible.join(" | ")}`
+  )
 }
-
-

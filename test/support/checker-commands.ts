@@ -5,7 +5,16 @@ import { canonical, cidKey, type Evidence, short, type Timeline } from "./checke
 const ANSWER_WITHIN_MS = 30_000
 /** Refusals after which the command may be sent again. */
 const RETRYABLE: ReadonlySet<unknown> = new Set(["busy", "unavailable", "rate_limited"])
-const COMMANDS: ReadonlySet<string> = new Set(["send", "edit", "delete", "react", "create", "members", "leave", "title"])
+const COMMANDS: ReadonlySet<string> = new Set([
+  "send",
+  "edit",
+  "delete",
+  "react",
+  "create",
+  "members",
+  "leave",
+  "title"
+])
 
 /** One sending of a command on one connection. */
 interface Copy {
@@ -51,7 +60,9 @@ const contentOf = (frame: Fields, user: string): { readonly type: string; readon
     case "title":
       return { type: "title", data: { title: frame["title"] } }
     case "create": {
-      const members = [...new Set([user, ...(frame["members"] as ReadonlyArray<string>)])].sort((a, b) => (a < b ? -1 : 1))
+      const members = [...new Set([user, ...(frame["members"] as ReadonlyArray<string>)])].sort((a, b) =>
+        a < b ? -1 : 1
+      )
       return {
         type: "created",
         data: { kind: "group", ...(frame["title"] === undefined ? {} : { title: frame["title"] }), members }
@@ -67,15 +78,15 @@ const isContent = (event: LogEvent, frame: Fields, user: string): boolean => {
   if (content !== undefined) return event.type === content.type && canonical(event.data) === canonical(content.data)
   const within = (named: unknown, asked: unknown): boolean =>
     ((named ?? []) as ReadonlyArray<string>).every((one) => ((asked ?? []) as ReadonlyArray<string>).includes(one))
-  return event.type === "members" && within(event.data["added"], frame["add"]) && within(event.data["removed"], frame["remove"])
+  return (
+    event.type === "members" &&
+    within(event.data["added"], frame["add"]) &&
+    within(event.data["removed"], frame["remove"])
+  )
 }
 
 /** I1 (acks), I3, I5, I6 and I19: what was sent, what it was answered, and what the log holds of it. */
-export const checkCommands = (
-  history: History,
-  timelines: ReadonlyMap<string, Timeline>,
-  evidence: Evidence
-): void => {
+export const checkCommands = (history: History, timelines: ReadonlyMap<string, Timeline>, evidence: Evidence): void => {
   const commands = new Map<string, Command>()
   const groups = new Map<string, string>()
   for (const { conv, events } of timelines.values()) {
@@ -105,25 +116,54 @@ export const checkCommands = (
         if (isPersisted(answer)) {
           const told = answer.frame
           const ok = event !== undefined && told["seq"] === event.seq && told["at"] === event.at
-          evidence.expect("I1", event !== undefined, where, () => `was acked by ${short(told)}, and the log does not have it`)
+          evidence.expect(
+            "I1",
+            event !== undefined,
+            where,
+            () => `was acked by ${short(told)}, and the log does not have it`
+          )
           if (event !== undefined) {
-            evidence.expect("I3", ok, where, () => `was acked by ${short(told)}, and the log has it at seq ${event.seq}, ${event.at}`)
+            evidence.expect(
+              "I3",
+              ok,
+              where,
+              () => `was acked by ${short(told)}, and the log has it at seq ${event.seq}, ${event.at}`
+            )
           }
         }
       }
       // On a connection that sent but one content under this cid, its answers are about that content.
-      const others = copies.filter((other) => other.session === copy.session && canonical({ ...other.frame, rid: 0 }) !== canonical({ ...copy.frame, rid: 0 }))
+      const others = copies.filter(
+        (other) =>
+          other.session === copy.session &&
+          canonical({ ...other.frame, rid: 0 }) !== canonical({ ...copy.frame, rid: 0 })
+      )
       if (others.length > 0 || event === undefined) continue
       for (const { frame } of copy.answers) {
         if (isPersisted({ frame })) {
-          evidence.expect("I3", isContent(event, copy.frame, user), where, () => `was acked for ${short(copy.frame)}, but the log has ${JSON.stringify(event)}`)
+          evidence.expect(
+            "I3",
+            isContent(event, copy.frame, user),
+            where,
+            () => `was acked for ${short(copy.frame)}, but the log has ${JSON.stringify(event)}`
+          )
         } else if (frame.t === "err" && frame["code"] === "conflict") {
-          evidence.expect("I3", !isContent(event, copy.frame, user), where, () => `conflicts with the event that came of it, ${JSON.stringify(event)}`)
+          evidence.expect(
+            "I3",
+            !isContent(event, copy.frame, user),
+            where,
+            () => `conflicts with the event that came of it, ${JSON.stringify(event)}`
+          )
         }
       }
     }
     if (event !== undefined) {
-      evidence.expect("I3", copies.some((copy) => isContent(event, copy.frame, user)), where, () => `the log has what nobody sent: ${JSON.stringify(event)}`)
+      evidence.expect(
+        "I3",
+        copies.some((copy) => isContent(event, copy.frame, user)),
+        where,
+        () => `the log has what nobody sent: ${JSON.stringify(event)}`
+      )
     }
     checkRefusals(command, timeline, event, contents.size > 1, bounds, where, evidence)
   }
@@ -256,7 +296,12 @@ const checkRefusals = (
       if (frame.t !== "err" || RETRYABLE.has(frame["code"])) continue
       const code = frame["code"] as string
       if (!severalContents && copies.length === 1) {
-        evidence.expect("I6", event === undefined, where, () => `was refused by ${short(frame)} and is in the log at seq ${event?.seq}`)
+        evidence.expect(
+          "I6",
+          event === undefined,
+          where,
+          () => `was refused by ${short(frame)} and is in the log at seq ${event?.seq}`
+        )
       }
       if (copy.answers.some(isPersisted) || conv === undefined) continue
       // Which of the copies on this connection it answers is not known: the first one counts.
@@ -264,24 +309,39 @@ const checkRefusals = (
       const from = bounds.lower(conv, sent)
       const to = bounds.upper(conv, at)
       let justified = code === "bad_request" || code === "too_large"
-      for (let seq = from; seq <= to && !justified; seq++) justified = refusals(timeline, seq, copy.frame, user, cid).has(code)
-      evidence.expect("I6", justified, where, () => `${short(copy.frame)} was refused by ${short(frame)}, which nothing between seq ${from} and ${to} explains`)
+      for (let seq = from; seq <= to && !justified; seq++)
+        justified = refusals(timeline, seq, copy.frame, user, cid).has(code)
+      evidence.expect(
+        "I6",
+        justified,
+        where,
+        () =>
+          `${short(copy.frame)} was refused by ${short(frame)}, which nothing between seq ${from} and ${to} explains`
+      )
     }
   }
 }
 
 /** The refusals that a command may meet when the conversation is at this seq. */
-const refusals = (timeline: Timeline | undefined, seq: number, frame: Fields, user: string, cid: string): ReadonlySet<string> => {
+const refusals = (
+  timeline: Timeline | undefined,
+  seq: number,
+  frame: Fields,
+  user: string,
+  cid: string
+): ReadonlySet<string> => {
   const found = new Set<string>()
   const prior = timeline?.cids.get(cidKey(user, cid))
-  if (prior !== undefined && prior <= seq && !isContent(timeline!.events[prior - 1]!, frame, user)) found.add("conflict")
+  if (prior !== undefined && prior <= seq && !isContent(timeline!.events[prior - 1]!, frame, user))
+    found.add("conflict")
   if (frame.t === "create") {
     if (seq > 0) found.add("conflict")
     return found
   }
   const conv = typeof frame["conv"] === "string" ? frame["conv"] : undefined
   const members = timeline?.membersAt(seq)
-  const isMember = members === undefined ? conv === undefined || conv.slice(3).split(":").includes(user) : members.has(user)
+  const isMember =
+    members === undefined ? conv === undefined || conv.slice(3).split(":").includes(user) : members.has(user)
   if (!isMember) return found.add("not_found")
   const target = (frame["target"] ?? frame["replyTo"]) as number | undefined
   if (target !== undefined) {
@@ -327,7 +387,13 @@ const checkOrder = (
     for (const one of placed) {
       const before = latest
       if (before !== undefined) {
-        evidence.expect("I5", one.acked >= before.sent, conv, () => `${one.command.cid} (seq ${one.seq}) was acked before ${before.command.cid} (seq ${before.seq}) was sent`)
+        evidence.expect(
+          "I5",
+          one.acked >= before.sent,
+          conv,
+          () =>
+            `${one.command.cid} (seq ${one.seq}) was acked before ${before.command.cid} (seq ${before.seq}) was sent`
+        )
       }
       if (latest === undefined || one.sent > latest.sent) latest = one
     }
@@ -335,14 +401,22 @@ const checkOrder = (
     const byUser = Map.groupBy(placed, ({ command }) => command.user)
     for (const [user, own] of byUser) {
       // One who was out for a while may have been refused meanwhile, unheard, and taken when it was sent again.
-      const always = !conv.startsWith("g:") || (timeline.additions(user)[0] === 1 && timeline.removals(user).length === 0)
+      const always =
+        !conv.startsWith("g:") || (timeline.additions(user)[0] === 1 && timeline.removals(user).length === 0)
       if (!always) continue
       own.forEach((first, index) => {
         for (const second of own.slice(index + 1, index + 1 + NEIGHBOURS)) {
-          if (!second.command.copies.every(({ frame }) => frame.t === "send" && frame["replyTo"] === undefined)) continue
-          const turned = first.command.copies.every((copy) => second.command.copies.some((other) => precedes(other, copy)))
-          evidence.expect("I5", !turned, conv, () =>
-            `${second.command.cid} was sent before ${first.command.cid} on every connection, but has seq ${second.seq} after ${first.seq}`
+          if (!second.command.copies.every(({ frame }) => frame.t === "send" && frame["replyTo"] === undefined))
+            continue
+          const turned = first.command.copies.every((copy) =>
+            second.command.copies.some((other) => precedes(other, copy))
+          )
+          evidence.expect(
+            "I5",
+            !turned,
+            conv,
+            () =>
+              `${second.command.cid} was sent before ${first.command.cid} on every connection, but has seq ${second.seq} after ${first.seq}`
           )
         }
       })
@@ -355,4 +429,6 @@ const NEIGHBOURS = 50
 
 /** Whether a copy was sent on the same connection before another, and not refused there. */
 const precedes = (first: Copy, second: Copy): boolean =>
-  first.session === second.session && first.order < second.order && !first.answers.some(({ frame }) => frame.t === "err")
+  first.session === second.session &&
+  first.order < second.order &&
+  !first.answers.some(({ frame }) => frame.t === "err")

@@ -84,13 +84,16 @@ class SessionCheck {
       else if (entry.dir === "sent") this.#sent(entry.frame)
       else if (entry.dir === "received") this.#received(entry.at, entry.frame)
     }
-    if (!this.#closed && !this.#stalled && this.#history.quietFrom !== undefined) this.#atTheEnd(this.#history.quietFrom)
+    if (!this.#closed && !this.#stalled && this.#history.quietFrom !== undefined)
+      this.#atTheEnd(this.#history.quietFrom)
   }
 
   #sent(frame: Fields): void {
     if (typeof frame["rid"] === "string") this.#requests.set(frame["rid"], frame)
     if (frame.t !== "hello") return
-    const resume = frame["resume"] as { readonly cursor: string; readonly seqs?: Readonly<Record<string, number>> } | undefined
+    const resume = frame["resume"] as
+      | { readonly cursor: string; readonly seqs?: Readonly<Record<string, number>> }
+      | undefined
     if (resume !== undefined) this.#resume = { cursor: resume.cursor, seqs: resume.seqs ?? {} }
   }
 
@@ -100,8 +103,10 @@ class SessionCheck {
         this.#welcomedAt = at
         this.#recovered = this.#resume === undefined || frame["recovered"] === true
         const known = this.#resume !== undefined && this.#history.cursors?.[this.#resume.cursor] !== undefined
-        this.#expect("I12", this.#resume === undefined || this.#recovered === known || this.#history.cursors === undefined, () =>
-          `the cursor is ${known ? "" : "not "}of this log, and recovered is ${String(frame["recovered"])}`
+        this.#expect(
+          "I12",
+          this.#resume === undefined || this.#recovered === known || this.#history.cursors === undefined,
+          () => `the cursor is ${known ? "" : "not "}of this log, and recovered is ${String(frame["recovered"])}`
         )
         const cursor = this.#resume === undefined ? (frame["cursor"] as string) : this.#resume.cursor
         this.#base = this.#recovered ? this.#history.cursors?.[cursor] : undefined
@@ -112,8 +117,11 @@ class SessionCheck {
       case "event": {
         const { t: _, conv, ...event } = frame
         const known = this.#timelines.get(conv as string)?.events[(frame["seq"] as number) - 1]
-        this.#expect("I1", known !== undefined && canonical(known) === canonical(event), () =>
-          `was given ${short(frame)}, and the log has ${known === undefined ? "nothing there" : JSON.stringify(known)}`
+        this.#expect(
+          "I1",
+          known !== undefined && canonical(known) === canonical(event),
+          () =>
+            `was given ${short(frame)}, and the log has ${known === undefined ? "nothing there" : JSON.stringify(known)}`
         )
         return this.#event(at, frame)
       }
@@ -126,7 +134,11 @@ class SessionCheck {
       case "reset": {
         const given = this.#of(frame["conv"] as string)
         const head = frame["head"] as number
-        this.#expect("I12", given.last === undefined || head >= given.last || given.untouched, () => `${short(frame)} goes back behind ${given.last}`)
+        this.#expect(
+          "I12",
+          given.last === undefined || head >= given.last || given.untouched,
+          () => `${short(frame)} goes back behind ${given.last}`
+        )
         this.#given.set(frame["conv"] as string, { last: head, outside: false, untouched: false, told: false, at })
         return
       }
@@ -136,7 +148,10 @@ class SessionCheck {
         given.outside = true
         given.told = true
         const timeline = this.#timelines.get(conv)
-        const out = timeline === undefined || !timeline.isMember(this.#user, timeline.head) || timeline.removals(this.#user).length > 0
+        const out =
+          timeline === undefined ||
+          !timeline.isMember(this.#user, timeline.head) ||
+          timeline.removals(this.#user).length > 0
         this.#expect("I17", out, () => `was told to be gone from ${conv}, and was never removed`)
         return
       }
@@ -191,19 +206,31 @@ class SessionCheck {
     this.#allowed(at, timeline, seq)
     const out = removesUser(event, this.#user)
     const last = Math.max(seq, given.last ?? 0)
-    this.#given.set(conv, { last, outside: out || (given.outside && !takesIn && !follows), untouched: false, told: out, at })
+    this.#given.set(conv, {
+      last,
+      outside: out || (given.outside && !takesIn && !follows),
+      untouched: false,
+      told: out,
+      at
+    })
   }
 
   /** Whether something before `seq` was sent for the first time after this connection was welcomed. */
   #sentSince(timeline: Timeline, seq: number): boolean {
-    return timeline.events.slice(0, seq - 1).some((event) => (this.#firstSent.get(`${event.by} ${event.cid}`) ?? 0) > this.#welcomedAt!)
+    return timeline.events
+      .slice(0, seq - 1)
+      .some((event) => (this.#firstSent.get(`${event.by} ${event.cid}`) ?? 0) > this.#welcomedAt!)
   }
 
   /** I17: nothing that was appended after the user's removal, unless they were taken in again since. */
   #allowed(at: number, timeline: Timeline, seq: number): void {
-    const removal = timeline.removals(this.#user).filter((one) => one < seq).at(-1)
+    const removal = timeline
+      .removals(this.#user)
+      .filter((one) => one < seq)
+      .at(-1)
     if (removal === undefined) return
-    if (timeline.isMember(this.#user, seq) || timeline.isMember(this.#user, seq - 1)) return this.#expect("I17", true, () => "")
+    if (timeline.isMember(this.#user, seq) || timeline.isMember(this.#user, seq - 1))
+      return this.#expect("I17", true, () => "")
     const back = timeline.additions(this.#user).find((one) => one > seq)
     const event = back === undefined ? undefined : timeline.events[back - 1]!
     const since = event === undefined ? Infinity : (this.#firstSent.get(`${event.by} ${event.cid}`) ?? 0)
@@ -220,8 +247,10 @@ class SessionCheck {
       const given = this.#of(conv)
       // Who was told to be gone is owed nothing more, whatever came before.
       if (given.told) continue
-      this.#expect("I12", given.last !== undefined && given.last >= head, () =>
-        `a cursor covers seq ${head} of ${conv}, and ${given.last ?? "nothing"} was given`
+      this.#expect(
+        "I12",
+        given.last !== undefined && given.last >= head,
+        () => `a cursor covers seq ${head} of ${conv}, and ${given.last ?? "nothing"} was given`
       )
     }
   }
@@ -245,10 +274,17 @@ class SessionCheck {
       if (timeline.isMember(this.#user, head)) {
         const unknown = given.last === undefined && !this.#sentSince(timeline, head + 1)
         if (unknown) continue
-        this.#expect("I11", given.last === head && given.at <= deadline, () =>
-          `${conv} is at seq ${head}, and ${given.last ?? "nothing"} was given${given.last === head ? ", too late" : ""}`
+        this.#expect(
+          "I11",
+          given.last === head && given.at <= deadline,
+          () =>
+            `${conv} is at seq ${head}, and ${given.last ?? "nothing"} was given${given.last === head ? ", too late" : ""}`
         )
-      } else if (given.last !== undefined && timeline.isMember(this.#user, given.last) && timeline.removals(this.#user).length > 0) {
+      } else if (
+        given.last !== undefined &&
+        timeline.isMember(this.#user, given.last) &&
+        timeline.removals(this.#user).length > 0
+      ) {
         this.#expect("I17", given.told, () => `was removed from ${conv} after seq ${given.last} and never told`)
       }
     }

@@ -41,7 +41,9 @@ const list = (value: unknown): ReadonlyArray<string> => (Array.isArray(value) ? 
 
 /** Whether an event takes this user in, or out. */
 export const addsUser = (event: LogEvent, user: string): boolean =>
-  event.type === "created" ? list(event.data["members"]).includes(user) : event.type === "members" && list(event.data["added"]).includes(user)
+  event.type === "created"
+    ? list(event.data["members"]).includes(user)
+    : event.type === "members" && list(event.data["added"]).includes(user)
 export const removesUser = (event: LogEvent, user: string): boolean =>
   event.type === "members" && list(event.data["removed"]).includes(user)
 
@@ -52,10 +54,20 @@ export const makeTimeline = (conv: string, events: ReadonlyArray<LogEvent>, evid
     evidence.expect("I4", event.seq === index + 1, conv, () => `event ${index + 1} of the log has the seq ${event.seq}`)
     const key = cidKey(event.by, event.cid)
     const known = cids.get(key)
-    evidence.expect("I3", known === undefined, conv, () => `the cid ${event.cid} of ${event.by} is at seq ${known} and at ${event.seq}`)
+    evidence.expect(
+      "I3",
+      known === undefined,
+      conv,
+      () => `the cid ${event.cid} of ${event.by} is at seq ${known} and at ${event.seq}`
+    )
     if (known === undefined) cids.set(key, event.seq)
     const before = events[index - 1]
-    evidence.expect("I4", before === undefined || before.at <= event.at, conv, () => `the time falls at seq ${event.seq}`)
+    evidence.expect(
+      "I4",
+      before === undefined || before.at <= event.at,
+      conv,
+      () => `the time falls at seq ${event.seq}`
+    )
   })
 
   const pair = conv.startsWith("dm:") ? conv.slice(3).split(":") : []
@@ -67,7 +79,8 @@ export const makeTimeline = (conv: string, events: ReadonlyArray<LogEvent>, evid
     if (event.type === "created") {
       for (const user of list(event.data["members"])) members.set(user, { admin: user === event.by, since: event.at })
     } else if (event.type === "members") {
-      for (const user of list(event.data["added"])) if (!members.has(user)) members.set(user, { admin: false, since: event.at })
+      for (const user of list(event.data["added"]))
+        if (!members.has(user)) members.set(user, { admin: false, since: event.at })
       const anAdminLeft = list(event.data["removed"]).filter((user) => members.get(user)?.admin === true).length > 0
       for (const user of list(event.data["removed"])) members.delete(user)
       if (anAdminLeft && ![...members.values()].some((member) => member.admin)) {

@@ -66,7 +66,8 @@ export class RealDevice {
     })
     socket.on("message", (data: Buffer) => {
       const value = JSON.parse(data.toString()) as Fields | ReadonlyArray<Fields>
-      for (const frame of Array.isArray(value) ? (value as ReadonlyArray<Fields>) : [value as Fields]) this.#received(link, frame)
+      for (const frame of Array.isArray(value) ? (value as ReadonlyArray<Fields>) : [value as Fields])
+        this.#received(link, frame)
     })
     socket.on("error", () => {})
     socket.on("close", (code) => {
@@ -111,7 +112,10 @@ export class RealDevice {
       case "welcome":
         link.welcomed = true
         this.#cursor = frame["cursor"] as string
-        this.#send(link, this.pending.map((one) => one.frame))
+        this.#send(
+          link,
+          this.pending.map((one) => one.frame)
+        )
         return
       case "cursor":
         this.#cursor = frame["cursor"] as string
@@ -123,7 +127,8 @@ export class RealDevice {
         this.#has(conv, frame["head"] as number)
         return
       case "ack":
-        if (frame["state"] === "persisted") this.#persisted((one) => one.frame["cid"] === frame["cid"], conv, frame["seq"] as number)
+        if (frame["state"] === "persisted")
+          this.#persisted((one) => one.frame["cid"] === frame["cid"], conv, frame["seq"] as number)
         return
       case "reply":
         this.#persisted((one) => one.frame["rid"] === frame["rid"], conv, frame["seq"] as number)

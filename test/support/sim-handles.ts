@@ -68,7 +68,13 @@ export const FAULTS: Readonly<Record<string, ReadonlyArray<FaultKind>>> = {
 }
 
 /** Waiting for what may come: given up when the caller gives up. Everything else is on its way and takes place. */
-const WAITS: ReadonlySet<string> = new Set(["commands.take", "events.take", "router.take", "router.takeSignals", "models.reached"])
+const WAITS: ReadonlySet<string> = new Set([
+  "commands.take",
+  "events.take",
+  "router.take",
+  "router.takeSignals",
+  "models.reached"
+])
 
 /** What opens something that its caller closes. */
 const OPENS: ReadonlySet<string> = new Set(["commands.consumer", "models.snapshot", "models.shadow"])
@@ -118,7 +124,12 @@ export class Interference {
   }
 
   /** A process's handle on an engine: the same object, whose every operation passes through here. */
-  wrap<S extends object>(process: Process, engine: string, service: S, inner: (result: unknown) => unknown = (a) => a): S {
+  wrap<S extends object>(
+    process: Process,
+    engine: string,
+    service: S,
+    inner: (result: unknown) => unknown = (a) => a
+  ): S {
     return new Proxy(service, {
       get: (target, key) => {
         const value: unknown = Reflect.get(target, key)
@@ -156,8 +167,7 @@ export class Interference {
         const answer = (exit: Exit.Exit<unknown, unknown>): void => {
           if (kind === "crash-after") return process.kill()
           if (kind === "freeze-after") this.freeze(process, fault!.ms)
-          const result =
-            kind === "lose-reply" || kind === "fail" ? Exit.fail(this.error(op)) : Exit.map(exit, inner)
+          const result = kind === "lose-reply" || kind === "fail" ? Exit.fail(this.error(op)) : Exit.map(exit, inner)
           const travel = this.#travel() + (kind === "delay" && wait ? fault!.ms : 0)
           const arrive = (): void => {
             process.onKill.delete(giveUp)

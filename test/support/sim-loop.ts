@@ -89,7 +89,8 @@ export class Loop {
         this.#ready.pop()
         continue
       }
-      if (++this.tasks > MAX_TASKS) throw new Error(`This simulation does not come to rest: ${process.name} has more to do.`)
+      if (++this.tasks > MAX_TASKS)
+        throw new Error(`This simulation does not come to rest: ${process.name} has more to do.`)
       this.current = process
       task()
       this.afterTask?.()

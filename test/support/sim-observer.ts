@@ -41,7 +41,10 @@ export class Observer {
       ...service,
       append: (batch) => Effect.tap(service.append(batch), () => Effect.sync(() => this.#appended(batch.relayed))),
       relayed: (entries) =>
-        Effect.andThen(Effect.sync(() => this.#removed(entries)), service.relayed(entries))
+        Effect.andThen(
+          Effect.sync(() => this.#removed(entries)),
+          service.relayed(entries)
+        )
     }
   }
 
@@ -75,15 +78,23 @@ export class Observer {
     if (item._tag === "Event") this.#expectInLog(item.event, "was appended to a node's stream")
     if (item._tag === "Progress") {
       const head = this.#log.heads()[item.partition]!
-      this.evidence.expect("I9", item.position <= head, `partition ${item.partition}`, () => `progress ${item.position} was told, and the head is ${head}`)
+      this.evidence.expect(
+        "I9",
+        item.position <= head,
+        `partition ${item.partition}`,
+        () => `progress ${item.position} was told, and the head is ${head}`
+      )
     }
   }
 
   #expectInLog(event: StoredEvent, how: string): void {
     const [known] = this.#log.read(event.partition, event.position - 1, 1)
     const where = `partition ${event.partition}, position ${event.position}`
-    this.evidence.expect("I8", known !== undefined && canonical(known) === canonical(event), where, () =>
-      `${JSON.stringify(event)} ${how}, and the log has ${JSON.stringify(known)}`
+    this.evidence.expect(
+      "I8",
+      known !== undefined && canonical(known) === canonical(event),
+      where,
+      () => `${JSON.stringify(event)} ${how}, and the log has ${JSON.stringify(known)}`
     )
   }
 
@@ -91,12 +102,21 @@ export class Observer {
   written(user: string, frames: ReadonlyArray<Frame>): void {
     for (const frame of frames) {
       const object = parse(frame)
-      const persisted = (object.t === "ack" && object["state"] === "persisted") || (object.t === "reply" && object["seq"] !== undefined)
+      const persisted =
+        (object.t === "ack" && object["state"] === "persisted") || (object.t === "reply" && object["seq"] !== undefined)
       if (!persisted && object.t !== "event") continue
       const { conv, seq } = object as unknown as { conv: string; seq: number }
       const [event] = this.#log.timeline(conv, { after: seq - 1, before: seq + 1, limit: 1, take: "oldest" })
-      const ok = event !== undefined && (object.t === "event" || event.by === user) && (object["cid"] === undefined || event.cid === object["cid"])
-      this.evidence.expect("I2", ok, `${user}, ${conv}`, () => `${JSON.stringify(object)} went out, and the log has ${JSON.stringify(event)} there`)
+      const ok =
+        event !== undefined &&
+        (object.t === "event" || event.by === user) &&
+        (object["cid"] === undefined || event.cid === object["cid"])
+      this.evidence.expect(
+        "I2",
+        ok,
+        `${user}, ${conv}`,
+        () => `${JSON.stringify(object)} went out, and the log has ${JSON.stringify(event)} there`
+      )
     }
   }
 
@@ -106,12 +126,25 @@ export class Observer {
     const heads = this.#log.heads()
     heads.forEach((head, partition) => {
       const seen = this.#read[partition]!
-      this.evidence.expect("I8", head >= seen.length, `partition ${partition}`, () => `the head fell from ${seen.length} to ${head}`)
+      this.evidence.expect(
+        "I8",
+        head >= seen.length,
+        `partition ${partition}`,
+        () => `the head fell from ${seen.length} to ${head}`
+      )
       for (const event of this.#log.read(partition, seen.length, 10_000)) {
         const before = this.#states.get(event.conv) ?? initial(event.conv)
-        this.evidence.expect("I8", event.position === seen.length + 1, `partition ${partition}`, () => `position ${event.position} follows ${seen.length}`)
-        this.evidence.expect("I7", event.prev === before.position, `partition ${partition}, position ${event.position}`, () =>
-          `prev is ${event.prev}, and the conversation's last event was at ${before.position}`
+        this.evidence.expect(
+          "I8",
+          event.position === seen.length + 1,
+          `partition ${partition}`,
+          () => `position ${event.position} follows ${seen.length}`
+        )
+        this.evidence.expect(
+          "I7",
+          event.prev === before.position,
+          `partition ${partition}, position ${event.position}`,
+          () => `prev is ${event.prev}, and the conversation's last event was at ${before.position}`
         )
         if (event.type === "marked") this.#marked(before, event)
         seen.push(event)
@@ -119,7 +152,12 @@ export class Observer {
         touched.add(event.conv)
         if (isTimeline(event)) this.committedAt.set(`${event.conv} ${event.seq}`, this.#now())
       }
-      this.evidence.expect("I8", seen.length === head, `partition ${partition}`, () => `the head is ${head}, and ${seen.length} events can be read`)
+      this.evidence.expect(
+        "I8",
+        seen.length === head,
+        `partition ${partition}`,
+        () => `the head is ${head}, and ${seen.length} events can be read`
+      )
     })
     for (const conv of touched) this.#consistent(conv)
   }
@@ -129,9 +167,17 @@ export class Observer {
     const member = [...HashMap.values(before.members)].find(({ user }) => user === event.by)
     const { delivered = 0, seen = 0 } = event.data
     const where = `${event.by} in ${event.conv}`
-    this.evidence.expect("I13", Math.max(delivered, seen) <= before.seq, where, () => `was marked ${delivered}/${seen}, past the head ${before.seq}`)
-    this.evidence.expect("I13", member !== undefined && (seen > member.seen || Math.max(delivered, seen) > member.delivered), where, () =>
-      `a mark ${delivered}/${seen} that moves nothing from ${member?.delivered}/${member?.seen} is in the log`
+    this.evidence.expect(
+      "I13",
+      Math.max(delivered, seen) <= before.seq,
+      where,
+      () => `was marked ${delivered}/${seen}, past the head ${before.seq}`
+    )
+    this.evidence.expect(
+      "I13",
+      member !== undefined && (seen > member.seen || Math.max(delivered, seen) > member.delivered),
+      where,
+      () => `a mark ${delivered}/${seen} that moves nothing from ${member?.delivered}/${member?.seen} is in the log`
     )
   }
 
@@ -139,8 +185,12 @@ export class Observer {
   #consistent(conv: ConversationId): void {
     const folded = this.#states.get(conv)!
     const kept = this.#log.conversation(conv)
-    this.evidence.expect("I7", kept !== undefined && stateText(kept) === stateText(folded), conv, () =>
-      `is kept as ${kept === undefined ? "nothing" : stateText(kept)}, and its events come to ${stateText(folded)}`
+    this.evidence.expect(
+      "I7",
+      kept !== undefined && stateText(kept) === stateText(folded),
+      conv,
+      () =>
+        `is kept as ${kept === undefined ? "nothing" : stateText(kept)}, and its events come to ${stateText(folded)}`
     )
   }
 
@@ -148,8 +198,11 @@ export class Observer {
   #removed(entries: ReadonlyArray<OutboxEntry>): void {
     for (const entry of entries) {
       for (let position = entry.from; position <= entry.to; position++) {
-        this.evidence.expect("I9", this.#published[entry.partition]!.has(position), `partition ${entry.partition}`, () =>
-          `position ${position} left the outbox and was not published`
+        this.evidence.expect(
+          "I9",
+          this.#published[entry.partition]!.has(position),
+          `partition ${entry.partition}`,
+          () => `position ${position} left the outbox and was not published`
         )
       }
     }
@@ -161,11 +214,26 @@ export class Observer {
     this.evidence.expect("I9", outbox.length === 0, "outbox", () => `still holds ${JSON.stringify(outbox)}`)
     this.#read.forEach((events, partition) => {
       const missing = events.filter(({ position }) => !this.#published[partition]!.has(position))
-      this.evidence.expect("I9", missing.length === 0, `partition ${partition}`, () => `never published: ${JSON.stringify(missing)}`)
+      this.evidence.expect(
+        "I9",
+        missing.length === 0,
+        `partition ${partition}`,
+        () => `never published: ${JSON.stringify(missing)}`
+      )
       const again = this.#log.read(partition, 0, 10_000)
-      this.evidence.expect("I8", canonical(again) === canonical(events), `partition ${partition}`, () => `reads differently than before`)
+      this.evidence.expect(
+        "I8",
+        canonical(again) === canonical(events),
+        `partition ${partition}`,
+        () => `reads differently than before`
+      )
       const checkpoint = this.#models.progress.current()[partition] ?? 0
-      this.evidence.expect("I9", checkpoint === events.length, `partition ${partition}`, () => `the checkpoint is ${checkpoint} of ${events.length}`)
+      this.evidence.expect(
+        "I9",
+        checkpoint === events.length,
+        `partition ${partition}`,
+        () => `the checkpoint is ${checkpoint} of ${events.length}`
+      )
     })
     for (const conv of this.#states.keys()) this.#consistent(conv)
   }
@@ -181,7 +249,12 @@ export class Observer {
     const heads = this.#log.heads()
     this.#models.progress.current().forEach((checkpoint, partition) => {
       if (checkpoint > heads[partition]!) {
-        this.evidence.expect("I9", false, `partition ${partition}`, () => `the checkpoint ${checkpoint} is past the head ${heads[partition]}`)
+        this.evidence.expect(
+          "I9",
+          false,
+          `partition ${partition}`,
+          () => `the checkpoint ${checkpoint} is past the head ${heads[partition]}`
+        )
       }
     })
   }
@@ -189,7 +262,8 @@ export class Observer {
   /** The log as clients could read it, by conversation. */
   timelines(): Record<string, ReadonlyArray<StoredEvent>> {
     const found: Record<string, Array<StoredEvent>> = {}
-    for (const events of this.#read) for (const event of events) if (isTimeline(event)) (found[event.conv] ??= []).push(event)
+    for (const events of this.#read)
+      for (const event of events) if (isTimeline(event)) (found[event.conv] ??= []).push(event)
     return found
   }
 

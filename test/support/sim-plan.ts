@@ -35,7 +35,16 @@ const TALK = ["send", "send", "send", "burst", "edit", "delete", "react", "mark"
 const GROUP = ["create", "add", "remove", "leave", "title", "send-group", "send-group", "send-group"] as const
 const ASK = ["history", "sync", "convs", "roster", "typing", "stray"] as const
 const TROUBLE = ["disconnect", "vanish", "stall", "read-on", "away", "back", "forget"] as const
-const ENGINES = ["hand-over", "kill-writer", "kill-edge", "kill-reader", "freeze-writer", "freeze-reader", "reset-models", "pause"] as const
+const ENGINES = [
+  "hand-over",
+  "kill-writer",
+  "kill-edge",
+  "kill-reader",
+  "freeze-writer",
+  "freeze-reader",
+  "reset-models",
+  "pause"
+] as const
 const WHATS = [...TALK, ...GROUP, ...ASK, ...TROUBLE, ...ENGINES] as const
 
 const step: fc.Arbitrary<Step> = fc.record({
@@ -85,7 +94,13 @@ export const plan: fc.Arbitrary<Plan> = fc.record({
 const EMOJIS = ["👍", "🎉"]
 
 /** Carries out one step. */
-export const perform = (world: World, devices: ReadonlyArray<Device>, groups: ReadonlyArray<string>, one: Step, index: number): void => {
+export const perform = (
+  world: World,
+  devices: ReadonlyArray<Device>,
+  groups: ReadonlyArray<string>,
+  one: Step,
+  index: number
+): void => {
   const device = devices[one.who % devices.length]!
   const users = [...new Set(devices.map(({ user }) => user))]
   const pick = <A>(items: ReadonlyArray<A>, n: number): A => items[n % items.length]!
@@ -113,7 +128,9 @@ export const perform = (world: World, devices: ReadonlyArray<Device>, groups: Re
       return command({ t: "send", conv: group, body: text })
     case "burst": {
       const count = 2 + (one.target % 12)
-      return device.commands(Array.from({ length: count }, (_, i) => ({ t: "send", cid: device.cid(), conv, body: `${text} ${i}` })))
+      return device.commands(
+        Array.from({ length: count }, (_, i) => ({ t: "send", cid: device.cid(), conv, body: `${text} ${i}` }))
+      )
     }
     case "edit":
       return command({ t: "edit", conv, target: target(conv), body: `${text} edited` })
@@ -162,12 +179,24 @@ export const perform = (world: World, devices: ReadonlyArray<Device>, groups: Re
         t: "history",
         rid,
         conv,
-        ...(where === 1 ? { before: bound } : where === 2 ? { after: bound - 1 } : where === 3 ? { around: bound } : {}),
+        ...(where === 1
+          ? { before: bound }
+          : where === 2
+            ? { after: bound - 1 }
+            : where === 3
+              ? { around: bound }
+              : {}),
         ...(one.on ? { limit: 1 + (one.target % 5) } : {})
       })
     }
     case "sync":
-      return device.say({ t: "sync", rid, conv, after: one.target % (head(conv) + 2), ...(one.on ? { limit: 1 + (one.target % 5) } : {}) })
+      return device.say({
+        t: "sync",
+        rid,
+        conv,
+        after: one.target % (head(conv) + 2),
+        ...(one.on ? { limit: 1 + (one.target % 5) } : {})
+      })
     case "convs":
       return device.say({ t: "convs", rid, ...(one.on ? { limit: 1 + (one.target % 3) } : {}) })
     case "roster":
@@ -219,7 +248,9 @@ export const perform = (world: World, devices: ReadonlyArray<Device>, groups: Re
 export const describePlan = (one: Plan): string =>
   [
     `seed ${one.seed}: ${one.users} users (${one.moreDevices} more devices), ${one.partitions} partitions, ${one.writers} writers, ${one.edges} edges, latency ${one.latency} ms`,
-    ...one.faults.map(({ kind, ms, nth, op }) => `  fault: call ${nth} of ${op}: ${kind}${/delay|freeze/.test(kind) ? ` ${ms} ms` : ""}`),
+    ...one.faults.map(
+      ({ kind, ms, nth, op }) => `  fault: call ${nth} of ${op}: ${kind}${/delay|freeze/.test(kind) ? ` ${ms} ms` : ""}`
+    ),
     ...one.steps.map(
       ({ conv, on, others, target, wait, what, who }, index) =>
         `  ${String(index).padStart(2)}: ${wait > 0 ? `${wait} ms later, ` : ""}${what} (who ${who}, conv ${conv}, target ${target}, on ${on}${others.length > 0 ? `, others ${others.join()}` : ""})`

@@ -11,13 +11,21 @@ import { Router } from "../../src/platform/Router.ts"
 import { Projector } from "../../src/read-side/Projector.ts"
 import { layer as queriesLayer } from "../../src/read-side/QueriesLive.ts"
 import { ReadModels } from "../../src/read-side/ReadModels.ts"
-import { layerMemory as readModelsLayer, makeReadModelsEngine, type ReadModelsEngine } from "../../src/read-side/ReadModelsMemory.ts"
+import {
+  layerMemory as readModelsLayer,
+  makeReadModelsEngine,
+  type ReadModelsEngine
+} from "../../src/read-side/ReadModelsMemory.ts"
 import { CommandBus, type CommandConsumer, type Delivery } from "../../src/write-side/CommandBus.ts"
 import { makeMemoryBroker, type MemoryBroker } from "../../src/write-side/CommandBusMemory.ts"
 import { makeCommandPublisher } from "../../src/write-side/CommandPublisher.ts"
 import { runCommitter } from "../../src/write-side/Committer.ts"
 import { EventBus } from "../../src/write-side/EventBus.ts"
-import { layerMemory as eventBusLayer, makeMemoryEventBus, type MemoryEventBus } from "../../src/write-side/EventBusMemory.ts"
+import {
+  layerMemory as eventBusLayer,
+  makeMemoryEventBus,
+  type MemoryEventBus
+} from "../../src/write-side/EventBusMemory.ts"
 import { EventLog } from "../../src/write-side/EventLog.ts"
 import { layerMemory as logLayer, makeMemoryLog, type MemoryLog } from "../../src/write-side/EventLogMemory.ts"
 import { Relay } from "../../src/write-side/Relay.ts"
@@ -87,7 +95,11 @@ export class World {
     this.routing = makeMemoryRouting(() => this.loop.now)
     this.broker = makeMemoryBroker(options.partitions)
     this.events = makeMemoryEventBus()
-    for (const [role, count] of [["writer", options.writers], ["reader", options.readers], ["edge", options.edges]] as const) {
+    for (const [role, count] of [
+      ["writer", options.writers],
+      ["reader", options.readers],
+      ["edge", options.edges]
+    ] as const) {
       for (let index = 0; index < count; index++) {
         const place: Place = { role, index, boots: 0, process: undefined, server: undefined }
         this.#places.push(place)
@@ -146,7 +158,10 @@ export class World {
   }
 
   #log(process: Process) {
-    return Layer.succeed(EventLog, this.interference.wrap(process, "log", this.observer.log(service(logLayer(this.log), EventLog))))
+    return Layer.succeed(
+      EventLog,
+      this.interference.wrap(process, "log", this.observer.log(service(logLayer(this.log), EventLog)))
+    )
   }
 
   #router(process: Process, keep: boolean) {
@@ -162,7 +177,10 @@ export class World {
   }
 
   #models(process: Process) {
-    return Layer.succeed(ReadModels, this.interference.wrap(process, "models", service(readModelsLayer(this.models), ReadModels)))
+    return Layer.succeed(
+      ReadModels,
+      this.interference.wrap(process, "models", service(readModelsLayer(this.models), ReadModels))
+    )
   }
 
   #commands(process: Process) {
@@ -221,7 +239,12 @@ export class World {
   }
 
   #edge(place: Place, process: Process): Effect.Effect<unknown, unknown> {
-    const engines = Layer.mergeAll(this.#log(process), this.#router(process, true), this.#commands(process), this.#models(process))
+    const engines = Layer.mergeAll(
+      this.#log(process),
+      this.#router(process, true),
+      this.#commands(process),
+      this.#models(process)
+    )
     const layer = Edge.layer(LIMITS).pipe(
       Layer.provideMerge(Layer.mergeAll(queriesLayer.pipe(Layer.provideMerge(engines)), auth))
     )
@@ -269,7 +292,9 @@ class ConsumerHandle implements CommandConsumer {
     this.restart = inner.restart
     this.take = (max) =>
       Effect.raceFirst(
-        Effect.map(inner.take(max), (deliveries) => deliveries.map((delivery) => acked(interference, process, delivery))),
+        Effect.map(inner.take(max), (deliveries) =>
+          deliveries.map((delivery) => acked(interference, process, delivery))
+        ),
         Effect.callback<never, never>((resume) => {
           if (this.#cancelled) return resume(Effect.fail(lost()))
           const fail = (): void => process.post(() => resume(Effect.fail(lost())))

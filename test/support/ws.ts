@@ -26,7 +26,10 @@ export interface RawClient {
 const DEADLINE_MS = 15_000
 
 /** Opens a connection to `/v1/ws`, without saying hello. */
-export const openRaw = async (url: string, options: { readonly headers?: Record<string, string> } = {}): Promise<RawClient> => {
+export const openRaw = async (
+  url: string,
+  options: { readonly headers?: Record<string, string> } = {}
+): Promise<RawClient> => {
   const socket = new WebSocket(`${url.replace(/^http/, "ws")}/v1/ws`, ["darda.v1"], { headers: options.headers ?? {} })
   const all: Array<Received> = []
   let taken = 0
@@ -53,7 +56,9 @@ export const openRaw = async (url: string, options: { readonly headers?: Record<
       const found = look()
       if (found !== undefined) return found
       if (end !== undefined && !endIsAnswer) {
-        throw new Error(`closed with ${end.code} (${end.reason}) while waiting for ${what}; received ${JSON.stringify(all)}`)
+        throw new Error(
+          `closed with ${end.code} (${end.reason}) while waiting for ${what}; received ${JSON.stringify(all)}`
+        )
       }
       const left = deadline - Date.now()
       if (left <= 0) throw new Error(`no ${what} within ${DEADLINE_MS} ms; received ${JSON.stringify(all)}`)
