@@ -227,7 +227,7 @@ export class Connection {
     const now = this.node.now()
     const wait = this.rate.take(now)
     if (wait > 0) {
-      const { cid, rid }: Named = decoded._tag === "Failure" ? decoded.failure : decoded.success
+      const { cid, rid } = (decoded._tag === "Failure" ? decoded.failure : decoded.success) as Named
       this.push(
         errFrame("rate_limited", `More than ${this.node.limits.perSecond} objects a second; wait ${wait} ms.`, {
           rid,
