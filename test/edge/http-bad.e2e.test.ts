@@ -170,6 +170,11 @@ describe("refused with the reason", () => {
     assert.match(((await answer.json()) as { readonly code: string }).code, /^bad_(?:json|request)$/)
   })
 
+  it("but not a body whose type is not told: it counts as JSON", async () => {
+    const body = new TextEncoder().encode('{"user":"ann"}')
+    assert.strictEqual((await fetch(`${server.url}/v1/auth/dev`, { method: "POST", body })).status, 200)
+  })
+
   it("a body over 64 KiB whose length is not told before", async () => {
     const chunks = new ReadableStream({
       start: (controller) => {

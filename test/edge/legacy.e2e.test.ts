@@ -87,7 +87,7 @@ const open = async (id: string, headers: Record<string, string> = { origin: "nul
 
 interface History {
   readonly messages: ReadonlyArray<Message>
-  readonly before: string | null
+  readonly before: string
   readonly after: string
 }
 
@@ -100,38 +100,52 @@ const contents = (page: { readonly messages: ReadonlyArray<Message> }) =>
   page.messages.map((message) => message.content)
 
 describe("a socket", () => {
-  it("gets what it sends, and so does every other of both people", async () => {
-    const pages = await Promise.all([open("ann"), open("ann"), open("bob")])
-    pages[0].say("bob", "hello")
-    const frames = await Promise.all(pages.map((page) => page.until("hello")))
-    const [frame] = frames
-    assert.deepStrictEqual(Object.keys(frame!).sort(), ["content", "event_id", "timestamp", "type"])
-    const { timestamp, ...content } = frame!.content
+  it("gets what others send, as does every other of both people, and not what it sends itself", async () => {
+    const [ann, again, bob] = await Promise.all([open("ann"), open("ann"), open("bob")])
+    ann.say("bob", "hello", { id: "given-id" })
+    const [frame, other] = await Promise.all([bob.until("hello"), again.until("hello")])
+    assert.deepStrictEqual(Object.keys(frame).sort(), ["content", "event_id", "timestamp", "type"])
+    const { timestamp, ...content } = frame.content
     assert.deepStrictEqual(content, {
-      id: frame!.event_id,
+      id: "given-id",
       conversation_id: "dm:ann:bob",
       sender: "ann",
       destination: "bob",
       content: "hello"
     })
-    assert.strictEqual(frame!.type, "Message")
+    assert.strictEqual(frame.type, "Message")
     assert.match(timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/)
-    assert.strictEqual(frame!.timestamp, timestamp)
-    for (const other of frames) assert.deepStrictEqual(other, frame)
-    for (const page of pages) page.close()
+    assert.strictEqual(frame.timestamp, timestamp)
+    assert.notStrictEqual(frame.event_id, frame.content.id)
+    assert.deepStrictEqual(other, frame)
+    bob.say("ann", "hello back")
+    const back = await ann.until("hello back")
+    assert.match(back.content.id, /^[0-9a-f-]{36}$/)
+    // Its page has shown "hello" itself.
+    assert.deepStrictEqual(ann.frames, [back])
+    for (const page of [ann, again, bob]) page.close()
+  })
+
+  it("gets what it sends to itself", async () => {
+    const pat = await open("pat")
+    pat.say("pat", "note to self")
+    const frame = await pat.until("note to self")
+    assert.strictEqual(frame.content.destination, "pat")
+    pat.close()
   })
 
   it("sends in order, and one id once", async () => {
-    const ed = await open("ed")
+    const [ed, flo] = await Promise.all([open("ed"), open("flo")])
     for (let i = 0; i < 20; i++) ed.say("flo", `m${i}`, { id: `id-${i % 15}` })
     ed.say("flo", "end")
-    await ed.until("end")
+    await flo.until("end")
     // The last five had the ids of the first five and another content.
     assert.deepStrictEqual(
-      ed.frames.map((frame) => frame.content.content),
+      flo.frames.map((frame) => frame.content.content),
       [...Array.from({ length: 15 }, (_, i) => `m${i}`), "end"]
     )
     ed.close()
+    flo.close()
   })
 
   const unsent: ReadonlyArray<readonly [what: string, send: (page: Page) => void]> = [
@@ -154,7 +168,9 @@ describe("a socket", () => {
     const [hal, gil] = await Promise.all([open("hal"), open("gil")])
     send(hal)
     hal.say("gil", "then")
-    await Promise.all([hal.until("then"), gil.until("then")])
+    await gil.until("then")
+    gil.say("hal", "done")
+    await hal.until("done")
     assert.strictEqual(hal.frames.length, 1)
     assert.strictEqual(gil.frames.length, 1)
     hal.close()
@@ -177,7 +193,7 @@ describe("a socket", () => {
     await ike.until("last")
     assert.deepStrictEqual(
       ike.frames.map((frame) => frame.content.content),
-      ["from new to old", "from old to new", "last"]
+      ["from new to old", "last"]
     )
     ike.close()
     jo.close()
@@ -221,10 +237,11 @@ describe("a socket", () => {
 describe("the history", () => {
   const said = Array.from({ length: 45 }, (_, i) => `m${i}`)
   beforeAll(async () => {
-    const nan = await open("nan")
+    const [nan, oz] = await Promise.all([open("nan"), open("oz")])
     for (const content of said) nan.say("oz", content)
-    await nan.until("m44")
+    await oz.until("m44")
     nan.close()
+    oz.close()
   })
 
   it("goes back page by page, each oldest first", async () => {
@@ -234,7 +251,8 @@ describe("the history", () => {
     assert.deepStrictEqual(contents(middle), said.slice(5, 25))
     const oldest = await history("nan", `id=oz&before=${middle.before}`)
     assert.deepStrictEqual(contents(oldest), said.slice(0, 5))
-    assert.strictEqual(oldest.before, null)
+    const nothing = await history("nan", `id=oz&before=${oldest.before}`)
+    assert.deepStrictEqual([nothing.messages, nothing.before], [[], ""])
   })
 
   it("goes forward without skipping, and on when there is more later", async () => {
@@ -252,29 +270,35 @@ describe("the history", () => {
       page = await history("oz", `id=nan&after=${after}`)
     }
     assert.deepStrictEqual(walked, said)
-    const nan = await open("nan")
+    const [nan, oz] = await Promise.all([open("nan"), open("oz")])
     nan.say("oz", "later")
-    await nan.until("later")
+    await oz.until("later")
     nan.close()
+    oz.close()
     assert.deepStrictEqual(contents(await history("oz", `id=nan&after=${after}`)), ["later"])
   })
 
   it("has the same messages as the socket", async () => {
-    const page = await open("pat")
-    page.say("pat", "note to self")
-    const frame = await page.until("note to self")
-    page.close()
-    assert.deepStrictEqual((await history("pat", "id=pat")).messages, [frame.content])
+    const [sam, tia] = await Promise.all([open("sam"), open("tia")])
+    sam.say("tia", "hello", { id: "one" })
+    tia.say("sam", "hello back")
+    const frames = [await tia.until("hello"), await sam.until("hello back")]
+    sam.close()
+    tia.close()
+    const { messages } = await history("tia", "id=sam")
+    const byId = (a: Message, b: Message) => (a.id < b.id ? -1 : 1)
+    assert.deepStrictEqual([...messages].sort(byId), frames.map(({ content }) => content).sort(byId))
   })
 
   it("of people who never spoke is empty, and can be walked when they do", async () => {
     const nothing = await history("qi", "id=rex")
     assert.deepStrictEqual(nothing.messages, [])
-    assert.strictEqual(nothing.before, null)
-    const rex = await open("rex")
+    assert.strictEqual(nothing.before, "")
+    const [rex, qi] = await Promise.all([open("rex"), open("qi")])
     rex.say("qi", "hello")
-    await rex.until("hello")
+    await qi.until("hello")
     rex.close()
+    qi.close()
     assert.deepStrictEqual(contents(await history("qi", `id=rex&after=${nothing.after}`)), ["hello"])
   })
 

@@ -97,8 +97,7 @@ const refuseBody = Effect.fnUntraced(function* (
   if (bytes.length === 0) {
     return payload ? problem("bad_request", "The body is missing: send a JSON object.") : undefined
   }
-  // Also what keeps pages of other origins from posting without being asked first.
-  if (type === undefined || !JSON_TYPE.test(type)) {
+  if (type !== undefined && !JSON_TYPE.test(type)) {
     return problem("bad_request", "The body must be JSON: send Content-Type: application/json.", { status: 415 })
   }
   if (!isUtf8(bytes)) return problem("bad_json", "The body is not UTF-8.")

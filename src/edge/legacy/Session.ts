@@ -51,6 +51,8 @@ interface Said {
   readonly cid: string
 }
 
+const keyOf = (conv: string, cid: string): string => `${conv}\n${cid}`
+
 /** What a frame says, or undefined for what must not be sent to anyone: above all what is said in the name of somebody else. */
 const read = (text: string, user: UserId, bodyChars: number): Said | undefined => {
   let frame: { readonly type?: unknown; readonly content?: unknown } | null
@@ -67,9 +69,12 @@ const read = (text: string, user: UserId, bodyChars: number): Said | undefined =
   return { destination, body: content, cid: typeof id === "string" && isClientId(id) ? id : randomUUID() }
 }
 
+/** Messages that a session remembers as its own until their event comes; one that is refused stays until newer ones take its place. */
+const OWN = 1_000
+
 /**
- * Serves one socket of Darda-chat's own protocol. It has no word for a refusal: what cannot be sent does not come back, and its page
- * shows a message when it comes back. Every connection of the sender gets it, the sending one included.
+ * Serves one socket of Darda-chat's own protocol. It has no word for a refusal, so what cannot be sent goes nowhere. Its page shows a message
+ * itself when it sends it, so the sending session does not get it back, unless it is to oneself; every other session of both people gets it.
  */
 export const legacySession = ({
   fork,
@@ -80,32 +85,33 @@ export const legacySession = ({
   user
 }: LegacyOptions): Effect.Effect<LegacySession, RouterUnavailable> =>
   Effect.gen(function* () {
+    const own = new Set<string>()
     const stop = yield* hub.listen(user, (event) => {
+      if (event.by === user && own.delete(keyOf(event.conv, event.cid))) return
       const frame = legacyFrame(event)
       if (frame !== undefined) socket.send(JSON.stringify(frame))
     })
     const rate = new RateLimit(limits.perSecond, limits.burst, now())
     let inFlight = 0
 
-    const submit = ({ body, cid, destination }: Said): Effect.Effect<void> =>
-      hub
-        .request({
-          conv: dmConversation(user, destination),
-          by: user,
-          cid,
-          intent: { type: "send", kind: "text", body }
-        })
-        .pipe(
-          Effect.catch((refused) =>
-            Effect.logDebug(`A message of Darda-chat's protocol was refused: ${refused.message}`)
-          ),
-          Effect.ensuring(
-            Effect.sync(() => {
-              if (inFlight-- === limits.inFlight) socket.resume()
-            })
-          ),
-          Effect.asVoid
-        )
+    const submit = ({ body, cid, destination }: Said): Effect.Effect<void> => {
+      const conv = dmConversation(user, destination)
+      if (destination !== user) {
+        own.add(keyOf(conv, cid))
+        if (own.size > OWN) for (const oldest of own.keys().take(1)) own.delete(oldest)
+      }
+      return hub.request({ conv, by: user, cid, intent: { type: "send", kind: "text", body } }).pipe(
+        Effect.catch((refused) =>
+          Effect.logDebug(`A message of Darda-chat's protocol was refused: ${refused.message}`)
+        ),
+        Effect.ensuring(
+          Effect.sync(() => {
+            if (inFlight-- === limits.inFlight) socket.resume()
+          })
+        ),
+        Effect.asVoid
+      )
+    }
 
     return {
       receive: (text) => {

@@ -29,7 +29,7 @@ const single = (value: string | ReadonlyArray<string> | undefined): string | und
 
 /**
  * `GET /api/v1/messages/<other>`: 20 messages, oldest first, the newest ones without a cursor. `before` and `after` of the answer are for the
- * pages on either side; `before` is null when there is nothing older. `after` is always there, also for an empty page: asked for again it answers
+ * pages on either side. On an empty page `before` is the empty text, which counts as not given, and `after` is as it was: asked for again it answers
  * what came since.
  */
 export const layerLegacyHttp = HttpRouter.use(
@@ -63,7 +63,7 @@ export const layerLegacyHttp = HttpRouter.use(
         if (cursor !== undefined && seq === undefined) return legacyError(400, "this is no cursor of this server")
         // Nothing is older than the beginning.
         if (before !== undefined && seq === 0) {
-          return HttpServerResponse.jsonUnsafe({ messages: [], before: null, after: toCursor(0) })
+          return HttpServerResponse.jsonUnsafe({ messages: [], before: "", after: toCursor(0) })
         }
         const request = {
           conv: dmConversation(user, other),
@@ -76,13 +76,12 @@ export const layerLegacyHttp = HttpRouter.use(
           const { code, message } = page.failure
           return legacyError(code === "unavailable" ? 503 : code === "not_found" ? 404 : 400, message)
         }
-        const { messages, more } = page.success
+        const { messages } = page.success
         const first = messages[0]?.seq
         const last = messages.at(-1)?.seq
-        const older = first === undefined || first === 1 || (after === undefined && !more) ? null : toCursor(first)
         return HttpServerResponse.jsonUnsafe({
           messages: messages.map(legacyMessage),
-          before: older,
+          before: first === undefined ? "" : toCursor(first),
           after: toCursor(last ?? (seq === undefined ? 0 : after === undefined ? seq - 1 : seq))
         })
       })

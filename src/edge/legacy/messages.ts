@@ -1,6 +1,6 @@
 /** The shapes of Darda-chat's own API. */
 import type { TimelineEvent } from "../../domain/events.ts"
-import { type ConversationId, otherMember, type Seq, type UserId } from "../../domain/ids.ts"
+import { type ConversationId, otherMember, type UserId } from "../../domain/ids.ts"
 import type { FoldedMessage } from "../../domain/protocol/server-frames.ts"
 
 /** What a client without an id is told, over HTTP and at the socket. */
@@ -33,12 +33,9 @@ export interface LegacyFrame {
 /** A time in milliseconds, as RFC 3339 has it. */
 const rfc3339 = (at: number): string => new Date(at).toISOString()
 
-/** The name of a message, the same over the socket and in the history. */
-const idOf = (conv: ConversationId, seq: Seq): string => `${conv}:${seq}`
-
-/** A folded message of a direct conversation; one that was deleted is empty. */
-export const legacyMessage = ({ at, body, by, conv, seq }: FoldedMessage): LegacyMessage => ({
-  id: idOf(conv, seq),
+/** A folded message of a direct conversation, by the id that its sender gave it; one that was deleted is empty. */
+export const legacyMessage = ({ at, body, by, cid, conv }: FoldedMessage): LegacyMessage => ({
+  id: cid,
   conversation_id: conv,
   sender: by,
   destination: otherMember(conv, by) ?? by,
@@ -48,8 +45,8 @@ export const legacyMessage = ({ at, body, by, conv, seq }: FoldedMessage): Legac
 
 /** What a socket is sent for an event; undefined for all but messages of direct conversations, which is all that these clients know. */
 export const legacyFrame = (event: TimelineEvent): LegacyFrame | undefined => {
-  const { at, by, conv, data, seq, type } = event
+  const { at, by, cid, conv, data, seq, type } = event
   if (type !== "message" || !conv.startsWith("dm:")) return undefined
-  const content = legacyMessage({ conv, seq, by, at, cid: event.cid, kind: data.kind, body: data.body })
-  return { type: "Message", event_id: content.id, timestamp: content.timestamp, content }
+  const content = legacyMessage({ conv, seq, by, at, cid, kind: data.kind, body: data.body })
+  return { type: "Message", event_id: `${conv}:${seq}`, timestamp: content.timestamp, content }
 }
