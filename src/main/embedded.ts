@@ -8,6 +8,7 @@ import { type AuthUnusable, layerJwt } from "../edge/auth/AuthJwt.ts"
 import { Edge, layerHub, newId } from "../edge/Edge.ts"
 import { dmConversation } from "../domain/ids.ts"
 import type { DataPaths } from "../platform/DataFolder.ts"
+import { metricsWriter } from "../platform/Metrics.ts"
 import { Readiness } from "../platform/Readiness.ts"
 import type { Router } from "../platform/Router.ts"
 import { layerMemory as layerRouter } from "../platform/RouterMemory.ts"
@@ -112,6 +113,9 @@ export const startRoles = Effect.fnUntraced(function* (settings: SettingsValues)
 const watch = Effect.gen(function* () {
   const log = yield* EventLog
   const readModels = yield* ReadModels
+  const projector = yield* Projector
+  const metrics = yield* metricsWriter
+  metrics.update("projectionLag", projector.lag())
   const questions: ReadonlyArray<Effect.Effect<unknown, { readonly message: string; readonly cause?: unknown }>> = [
     log.heads,
     log.outbox({ until: 0, limit: 1 }),

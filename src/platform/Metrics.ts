@@ -24,6 +24,9 @@ const metrics = {
     boundaries: Metric.exponentialBoundaries({ start: 1, factor: 2, count: 10 })
   }),
   relayWaiting: Metric.gauge("darda_relay_waiting_commits", { description: "Commits that wait for the relay" }),
+  projectionLag: Metric.gauge("darda_projection_lag_events", {
+    description: "Events of the log that the read models do not hold yet"
+  }),
   outboxLeft: Metric.counter("darda_outbox_recovered_total", {
     description: "Outbox entries relayed from the log because whoever wrote them did not",
     incremental: true
