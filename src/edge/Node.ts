@@ -223,7 +223,7 @@ export class Node {
           const frame = new Frame({ t: "receipt", ...item.receipt })
           for (const user of item.users) {
             for (const connection of this.#users.get(user) ?? none) {
-              if (connection.id !== item.session && connection.feed?.settled === true) connection.push(frame)
+              if (connection.id !== item.session && connection.feed?.isLive(item.receipt.conv) === true) connection.push(frame)
             }
           }
           break
@@ -270,7 +270,7 @@ export class Node {
         const frame = new Frame({ t: "typing", conv: signal.conv, user: signal.user, on: signal.on })
         for (const user of users) {
           for (const connection of this.#users.get(user) ?? none) {
-            if (connection.id !== signal.session && connection.feed?.settled === true) connection.push(frame)
+            if (connection.id !== signal.session && connection.feed?.isLive(signal.conv) === true) connection.push(frame)
           }
         }
       }
