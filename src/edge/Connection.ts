@@ -28,8 +28,10 @@ const INBOX_FRAMES = 64
 const REQUESTS = 16
 /** A send that has no answer after this is answered `unavailable`: it may still be persisted, and is safe to repeat. */
 const ANSWER_WITHIN_MS = 25_000
-/** Marks of one conversation are submitted at most this often; the newest wins. */
+/** Marks of one conversation are submitted this often, and the furthest wins. */
 const MARK_EVERY_MS = 1_000
+/** As many are submitted at once before that: `delivered` and `seen` of a message may follow closely. */
+const MARK_BURST = 4
 
 /** How long a close frame waits for what is queued before it. */
 const CLOSE_WITHIN = "1 second"
@@ -49,8 +51,10 @@ interface Named {
   readonly rid?: string
 }
 
+/** What was not submitted yet of the marks in one conversation, 0 for nothing. */
 interface PendingMark {
-  at: number
+  /** Each mark that was submitted takes {@link MARK_EVERY_MS}; this is when they are over. */
+  paidUntil: number
   delivered: number
   seen: number
 }
@@ -297,20 +301,20 @@ export class Connection {
       )
   }
 
-  /** Submits a mark, at most once a second for each conversation. One that may be past the head goes alone, so that it spoils no other. */
-  mark(conv: ConversationId, delivered: number | undefined, seen: number | undefined): void {
+  /**
+   * Submits a mark: {@link MARK_BURST} in a hurry, then one a second for each conversation, with the furthest that came meanwhile. One that may be past the
+   * head goes alone, so that it spoils no other.
+   */
+  mark(conv: ConversationId, delivered = 0, seen = 0): void {
+    const known = this.feed?.headOf(conv) ?? 0
+    if (Math.max(delivered, seen) > known) return this.#submitMark(conv, delivered, seen)
     const now = this.node.now()
     const marks = (this.#marks ??= new Map<ConversationId, PendingMark>())
-    const pending = marks.get(conv)
-    const known = this.feed?.headOf(conv) ?? 0
-    const plausible = Math.max(delivered ?? 0, seen ?? 0) <= known
-    if (plausible && pending !== undefined && now - pending.at < MARK_EVERY_MS) {
-      pending.delivered = Math.max(pending.delivered, delivered ?? 0)
-      pending.seen = Math.max(pending.seen, seen ?? 0)
-      return
-    }
-    if (plausible) marks.set(conv, { at: now, delivered: 0, seen: 0 })
-    this.#submitMark(conv, delivered ?? 0, seen ?? 0)
+    let mark = marks.get(conv)
+    if (mark === undefined) marks.set(conv, (mark = { paidUntil: now, delivered: 0, seen: 0 }))
+    mark.delivered = Math.max(mark.delivered, delivered)
+    mark.seen = Math.max(mark.seen, seen)
+    this.#flushMark(conv, mark, now)
   }
 
   #submitMark(conv: ConversationId, delivered: number, seen: number): void {
@@ -320,16 +324,19 @@ export class Connection {
     }
   }
 
+  #flushMark(conv: ConversationId, mark: PendingMark, now: number): void {
+    if (mark.paidUntil - now > (MARK_BURST - 1) * MARK_EVERY_MS) return
+    const { delivered, seen } = mark
+    mark.paidUntil = Math.max(mark.paidUntil, now) + MARK_EVERY_MS
+    mark.delivered = mark.seen = 0
+    this.#submitMark(conv, delivered, seen)
+  }
+
   #flushMarks(now: number): void {
     if (this.#marks === undefined) return
     for (const [conv, mark] of this.#marks) {
-      if (now - mark.at < MARK_EVERY_MS) continue
-      if (mark.delivered > 0 || mark.seen > 0) {
-        this.#submitMark(conv, mark.delivered, mark.seen)
-        this.#marks.set(conv, { at: now, delivered: 0, seen: 0 })
-      } else {
-        this.#marks.delete(conv)
-      }
+      if (mark.delivered > 0 || mark.seen > 0) this.#flushMark(conv, mark, now)
+      else if (mark.paidUntil <= now) this.#marks.delete(conv)
     }
     if (this.#marks.size === 0) this.#marks = undefined
   }
