@@ -5,6 +5,7 @@ import {
   type Conversation,
   evolve,
   initial,
+  type Member,
   memberOf,
   NAMED_RECEIPTS_MAX,
   newMember,
@@ -270,6 +271,12 @@ const answerTo = (
   }
 })
 
+/** How far a member is; without what they have not reached at all, since 0 is no seq. */
+const reached = (member: Member | undefined): { readonly delivered?: Seq; readonly seen?: Seq } => {
+  if (member === undefined || member.delivered === 0) return {}
+  return { delivered: member.delivered, ...(member.seen === 0 ? {} : { seen: member.seen }) }
+}
+
 const receiptOf = (
   after: Conversation,
   event: StoredEvent & { readonly type: "marked" },
@@ -287,6 +294,6 @@ const receiptOf = (
     receipt: () =>
       counted
         ? { conv: event.conv, seq, ...receiptCounts(after, seq) }
-        : { conv: event.conv, user: event.by, delivered: member?.delivered ?? 0, seen: member?.seen ?? 0 }
+        : { conv: event.conv, user: event.by, ...reached(member) }
   }
 }
