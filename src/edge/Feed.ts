@@ -70,8 +70,13 @@ export class Feed {
   }
 
   /** Everything that is due has been given. */
-  get settled(): boolean {
+  get #settled(): boolean {
     return this.#floor !== undefined && (this.#pulls?.size ?? 0) === 0
+  }
+
+  /** Whether what is said about a conversation now follows on what was given of it: nothing of it is still being read. */
+  isLive(conv: ConversationId): boolean {
+    return this.#floor !== undefined && this.#pulls?.has(conv) !== true
   }
 
   /** The newest seq of a conversation that this connection was given. */
@@ -148,7 +153,7 @@ export class Feed {
    * has brought; the answer is the vector up to which this connection was given everything.
    */
   cursor(progress: Vector): Vector | undefined {
-    if (!this.#dirty || !this.settled) return undefined
+    if (!this.#dirty || !this.#settled) return undefined
     this.#dirty = false
     const vector = this.#floor!.map((position, partition) => Math.max(position, progress[partition] ?? 0))
     if ((this.#given?.size ?? 0) > REMEMBERED) this.#compact(vector)

@@ -172,15 +172,10 @@ export class Node {
     let mine = this.#listeners.get(user)
     if (mine === undefined) this.#listeners.set(user, (mine = new Set()))
     mine.add(listener)
-    return this.#router
-      .register(user)
-      .pipe(
-        Effect.as(
-          Effect.suspend(() =>
-            remove(this.#listeners, user, listener) && !this.#users.has(user) ? this.#unregister(user) : Effect.void
-          )
-        )
-      )
+    const leave = Effect.suspend(() =>
+      remove(this.#listeners, user, listener) && !this.#users.has(user) ? this.#unregister(user) : Effect.void
+    )
+    return Effect.tapError(Effect.as(this.#router.register(user), leave), () => leave)
   }
 
   /** Submits a command; false when the command bus takes no more. */
@@ -223,7 +218,8 @@ export class Node {
           const frame = new Frame({ t: "receipt", ...item.receipt })
           for (const user of item.users) {
             for (const connection of this.#users.get(user) ?? none) {
-              if (connection.id !== item.session && connection.feed?.isLive(item.receipt.conv) === true) connection.push(frame)
+              if (connection.id !== item.session && connection.feed?.isLive(item.receipt.conv) === true)
+                connection.push(frame)
             }
           }
           break
@@ -270,7 +266,8 @@ export class Node {
         const frame = new Frame({ t: "typing", conv: signal.conv, user: signal.user, on: signal.on })
         for (const user of users) {
           for (const connection of this.#users.get(user) ?? none) {
-            if (connection.id !== signal.session && connection.feed?.isLive(signal.conv) === true) connection.push(frame)
+            if (connection.id !== signal.session && connection.feed?.isLive(signal.conv) === true)
+              connection.push(frame)
           }
         }
       }
