@@ -10,6 +10,9 @@ export interface Server {
   readonly accept: (socket: Socket) => void
 }
 
+/** Commands without an answer that a client lets pile up on one connection, well below the server's limit. */
+const WINDOW = 15
+
 /** A command that is kept until it is persisted or refused for good. */
 interface Pending {
   readonly frame: Fields
@@ -19,6 +22,8 @@ interface Pending {
 interface Link {
   readonly socket: Socket
   readonly entries: Array<Entry>
+  /** Sent here and not answered yet, or refused for the moment. */
+  readonly waiting: Set<Pending>
   welcomed: boolean
 }
 
@@ -95,7 +100,7 @@ export class Device {
         this.#reconnect()
       }
     })
-    link = { socket, entries, welcomed: false }
+    link = { socket, entries, waiting: new Set(), welcomed: false }
     this.#link = link
     this.stalled = false
     this.#record(link, { at: this.#now, dir: "opened" })
@@ -199,17 +204,26 @@ export class Device {
     const pending = { frame, conv }
     this.#pending.push(pending)
     this.sent.push(pending)
-    if (this.#link?.welcomed === true) this.#send(this.#link, frame)
+    if (!this.#gathering) this.#pump()
   }
+
+  #gathering = false
 
   /** Sends several commands in one frame. */
   commands(frames: ReadonlyArray<Fields>): void {
-    const link = this.#link
-    if (link?.welcomed !== true) return void frames.forEach((frame) => this.command(frame))
-    this.#link = undefined
+    this.#gathering = true
     for (const frame of frames) this.command(frame)
-    this.#link = link
-    this.#send(link, ...frames)
+    this.#gathering = false
+    this.#pump()
+  }
+
+  /** Sends what waits, in order. */
+  #pump(): void {
+    const link = this.#link
+    if (link?.welcomed !== true) return
+    const next = this.#pending.filter((one) => !link.waiting.has(one)).slice(0, Math.max(0, WINDOW - link.waiting.size))
+    for (const one of next) link.waiting.add(one)
+    this.#send(link, ...next.map((one) => one.frame))
   }
 
   /** Sends something that is not kept: a mark, a query, a command again. */
@@ -224,8 +238,7 @@ export class Device {
       case "welcome":
         link.welcomed = true
         this.#cursor = frame["cursor"] as string
-        this.#send(link, ...this.#pending.map((pending) => pending.frame))
-        return
+        return this.#pump()
       case "cursor":
         this.#cursor = frame["cursor"] as string
         return
@@ -252,7 +265,7 @@ export class Device {
   }
 
   #persisted(cid: string, conv: string, seq: number): void {
-    this.#pending = this.#pending.filter((one) => !(one.frame["cid"] === cid && one.conv === conv))
+    this.#drop((one) => one.frame["cid"] === cid && one.conv === conv)
     this.have.set(conv, Math.max(this.have.get(conv) ?? 0, seq))
     if (conv.startsWith("g:") && !this.#world.groups.includes(conv)) this.#world.groups.push(conv)
   }
@@ -260,16 +273,19 @@ export class Device {
   #refused(link: Link, frame: ServerObject): void {
     const about = (one: Pending): boolean =>
       frame["rid"] === undefined ? one.frame["cid"] === frame["cid"] : one.frame["rid"] === frame["rid"]
-    if (!RETRYABLE.has(frame["code"] as string)) {
-      this.#pending = this.#pending.filter((one) => !about(one))
-      return
-    }
+    if (!RETRYABLE.has(frame["code"] as string)) return this.#drop(about)
     const again = this.#pending.filter(about)
     if (again.length === 0) return
     const { clients } = this.#world
     clients.loop.after(500 + clients.loop.random.below(1500), clients, () => {
-      if (this.#link !== link) return
-      this.#send(link, ...again.filter((one) => this.#pending.includes(one)).map((one) => one.frame))
+      for (const one of again) link.waiting.delete(one)
+      this.#pump()
     })
+  }
+
+  #drop(settled: (one: Pending) => boolean): void {
+    this.#pending = this.#pending.filter((one) => !settled(one))
+    for (const one of this.#link?.waiting ?? []) if (settled(one)) this.#link!.waiting.delete(one)
+    this.#pump()
   }
 }

@@ -66,6 +66,7 @@ const carryOut = (plan: Plan, world: World): Outcome => {
 
   // Faults end, everybody comes back, what was sent is answered.
   world.interference.enabled = false
+  for (const { process } of world.places()) process?.thaw()
   for (const device of devices) {
     device.away = false
     device.stall(false)
