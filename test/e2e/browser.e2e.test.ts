@@ -144,8 +144,20 @@ describe("the web app", () => {
     const [ann, bea] = [await enter("ann.4"), await enter("bea.4")]
     await ann.chatWith("bea.4")
     await ann.say("before")
+    await ann.tick("before", "delivered")
+    await ann.page.context().setOffline(true)
+    await ann.page.getByText("You are offline.").waitFor()
     await bea.line("ann.4").click()
     await bea.sees("before")
+    const witness = await robot("bea.4")
+    const { conv } = await until(
+      "the server to know that it was seen",
+      () => witness.convs(),
+      ({ items }) => items[0]?.unread === 0
+    ).then(({ items }) => items[0]!)
+    witness.close()
+    await ann.page.context().setOffline(false)
+    await ann.tick("before", "seen")
 
     await ann.page.context().setOffline(true)
     await ann.say("written offline")
@@ -164,7 +176,7 @@ describe("the web app", () => {
     await ann.tick("left behind", "sending")
     await ann.page.goto("about:blank")
     await ann.page.context().setOffline(false)
-    await ann.page.goto(`${server.url}/#/c/${dmConversation("ann.4", "bea.4")}`)
+    await ann.page.goto(`${server.url}/#/c/${conv}`)
     await ann.tick("left behind", "seen")
     await bea.sees("before", "missed", "written offline", "left behind")
   })

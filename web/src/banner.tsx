@@ -13,6 +13,7 @@ addEventListener("offline", () => {
 })
 
 const TICK_MS = 250
+const OFFLINE = "You are offline. What you write is sent when you are back."
 
 /** What is said goes on being true while nothing changes but the seconds. */
 const useNow = (active: boolean): number => {
@@ -40,7 +41,7 @@ const Line = ({ now }: { readonly now: number }): JSX.Element | null => {
   const current = session.value
   switch (connection.state) {
     case "waiting": {
-      if (!online.value) return <p class="banner warn">You are offline. What you write is sent when you are back.</p>
+      if (!online.value) return <p class="banner warn">{OFFLINE}</p>
       const seconds = Math.max(0, Math.ceil((connection.retryAt - now) / 1000))
       return (
         <p class="banner warn">
@@ -55,13 +56,8 @@ const Line = ({ now }: { readonly now: number }): JSX.Element | null => {
       )
     }
     case "connecting":
-      return connection.attempt > 1 ? (
-        <p class="banner warn">
-          {online.value ? "Reconnecting…" : "You are offline. What you write is sent when you are back."}
-        </p>
-      ) : (
-        <p class="banner late">Connecting…</p>
-      )
+      if (!online.value) return <p class="banner warn">{OFFLINE}</p>
+      return connection.attempt > 1 ? <p class="banner warn">Reconnecting…</p> : <p class="banner late">Connecting…</p>
     case "open":
       return catchingUp.value ? <p class="banner late">Catching up…</p> : null
     case "stopped":

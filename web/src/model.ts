@@ -70,11 +70,14 @@ export const start = async (login: Login): Promise<void> => {
     storage,
     environment: {
       ...realEnvironment,
+      // Also when the network goes: the connection is asked for a sign of life, and given up without one.
       onOnline: (run) => {
         retries.add(run)
+        addEventListener("offline", run)
         const off = realEnvironment.onOnline(run)
         return () => {
           retries.delete(run)
+          removeEventListener("offline", run)
           off()
         }
       }
