@@ -77,3 +77,14 @@ export const otherMember = (conv: ConversationId, me: UserId): UserId | undefine
 
 /** Whether text can be stored and shown anywhere: no NUL and no lone surrogate. */
 export const isWellFormedText = (text: string): boolean => text.isWellFormed() && !text.includes("\u0000")
+
+/** How many characters (Unicode code points) a text has, as a person would count an emoji of one code point as one. */
+export const countCharacters = (text: string): number => {
+  let count = 0
+  for (const _ of text) count++
+  return count
+}
+
+/** Whether a text has at most this many characters. Counts only where the length in code units leaves a doubt. */
+export const hasAtMost = (text: string, most: number): boolean =>
+  text.length <= most || (text.length <= 2 * most && countCharacters(text) <= most)

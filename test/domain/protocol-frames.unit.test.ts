@@ -93,7 +93,9 @@ describe("client frames", () => {
     ["history after 0", { t: "history", rid: "r", conv: dm, after: 0 }],
     ["a title of 200", { ...good.title, title: "x".repeat(200) }],
     ["an emoji of 64", { ...good.react, emoji: "x".repeat(64) }],
-    ["a kind like a MIME type's part", { ...good.send, kind: "image.v1_x-y" }]
+    ["a kind that is a media type", { ...good.send, kind: "image/svg+xml" }],
+    ["an empty rid", { ...good.leave, rid: "" }],
+    ["a title of 200 emoji", { ...good.title, title: "😀".repeat(200) }]
   ])("accepts %s", (_, frame) => expect(answer(frame)).toBe("ok"))
 
   it.each([
@@ -146,7 +148,7 @@ describe("client frames", () => {
     ["neither add nor remove", without(good.members, "add", "remove"), "add and remove"],
     ["empty add and remove", { ...good.members, add: [], remove: [] }, "add and remove"],
     ["257 in add and remove", { ...good.members, add: users(200), remove: users(57) }, "256"],
-    ["an empty rid", { ...good.leave, rid: "" }, "rid:"],
+    ["a title of 201 emoji", { ...good.title, title: "😀".repeat(201) }, "title:"],
     ["a rid of 65", { ...good.leave, rid: "x".repeat(65) }, "rid:"],
     ["a rid that is a number", { ...good.leave, rid: 1 }, "rid:"],
     ["a cid of 65", { ...good.leave, cid: "x".repeat(65) }, "cid:"],
@@ -179,9 +181,9 @@ describe("client frames", () => {
         message: expect.stringMatching(/101.*100/)
       })
     }
-    // A character outside the basic plane counts as the two units it is stored in.
-    expect(answer({ ...good.send, body: "👋".repeat(51) })).toMatchObject({ code: "too_large" })
-    expect(answer({ ...good.send, body: "👋".repeat(50) })).toBe("ok")
+    // A character outside the basic plane is one, although it takes two code units.
+    expect(answer({ ...good.send, body: "👋".repeat(101) })).toMatchObject({ code: "too_large" })
+    expect(answer({ ...good.send, body: "👋".repeat(100) })).toBe("ok")
   })
 
   it("names the operations there are to one who asks for another", () => {

@@ -2,7 +2,7 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as SchemaIssue from "effect/SchemaIssue"
-import { isConversationId, isSeq, isWellFormedText, TOKEN_PATTERN, USER_PATTERN } from "../ids.ts"
+import { countCharacters, hasAtMost, isConversationId, isSeq, isWellFormedText, TOKEN_PATTERN, USER_PATTERN } from "../ids.ts"
 import { type ClientFrame, clientFrames, type ClientOp } from "./client-frames.ts"
 import { isRid, KIND_PATTERN } from "./forms.ts"
 import { explainIssue, show } from "./explain.ts"
@@ -15,7 +15,7 @@ export interface FrameProblem {
   readonly cid?: string
 }
 
-/** What the server's settings say about frames. `bodyChars`: UTF-16 code units of a body. */
+/** What the server's settings say about frames. `bodyChars`: characters (Unicode code points) of a body. */
 export interface DecodeLimits {
   readonly bodyChars: number
 }
@@ -57,7 +57,7 @@ export const decodeBySchema = (value: unknown, limits: DecodeLimits): Result.Res
     return problem(fields, "bad_request", explain(op as ClientOp, fields, decoded.failure.issue))
   }
   const body = "body" in decoded.success ? decoded.success.body : ""
-  if (body.length > limits.bodyChars) return tooLarge(fields, body.length, limits)
+  if (!hasAtMost(body, limits.bodyChars)) return tooLarge(fields, body, limits)
   return Result.succeed(decoded.success)
 }
 
@@ -71,9 +71,9 @@ export const decodeClientFrame = (value: unknown, limits: DecodeLimits): Result.
   switch (quick?.t) {
     case "send":
       if (!isSend(quick)) break
-      return quick.body.length > limits.bodyChars
-        ? tooLarge(quick, quick.body.length, limits)
-        : Result.succeed(value as ClientFrame)
+      return hasAtMost(quick.body, limits.bodyChars)
+        ? Result.succeed(value as ClientFrame)
+        : tooLarge(quick, quick.body, limits)
     case "mark":
       if (isMark(quick)) return Result.succeed(value as ClientFrame)
       break
@@ -153,11 +153,11 @@ const problem = (fields: Fields, code: FrameProblem["code"], message: string): R
   })
 }
 
-const tooLarge = (fields: Fields, length: number, limits: DecodeLimits): Result.Result<never, FrameProblem> =>
+const tooLarge = (fields: Fields, body: string, limits: DecodeLimits): Result.Result<never, FrameProblem> =>
   problem(
     fields,
     "too_large",
-    `body: has ${length} characters, at most ${limits.bodyChars} are allowed; send several messages`
+    `body: has ${countCharacters(body)} characters, at most ${limits.bodyChars} are allowed; send several messages`
   )
 
 const explain = (op: ClientOp, fields: Fields, issue: SchemaIssue.Issue): string =>

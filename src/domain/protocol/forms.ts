@@ -3,7 +3,7 @@
  * who wrote a client.
  */
 import * as Schema from "effect/Schema"
-import { isConversationId, isWellFormedText, TOKEN_PATTERN, USER_PATTERN } from "../ids.ts"
+import { hasAtMost, isConversationId, isWellFormedText, TOKEN_PATTERN, USER_PATTERN } from "../ids.ts"
 import { EMOJI_CHARS, RID_CHARS, TITLE_CHARS } from "./limits.ts"
 
 const text = (expected: string, isValid: (value: string) => boolean) =>
@@ -16,8 +16,8 @@ const integer = (expected: string, minimum: number, maximum = Number.MAX_SAFE_IN
     })
   )
 
-/** What a `kind` of a message may be: a short word, so that clients can use it as a key. */
-export const KIND_PATTERN = /^[A-Za-z0-9._-]{1,64}$/
+/** What a `kind` of a message may be: a short word that clients can use as a key, or a media type. */
+export const KIND_PATTERN = /^[A-Za-z0-9._:/+-]{1,64}$/
 
 /** Form of a `UserId`. */
 export const UserIdForm = text("a user id: 1 to 128 of A-Z a-z 0-9 _ . @ | + = ~ -", (value) =>
@@ -32,8 +32,8 @@ export const ConversationIdForm = text(
 export const ClientIdForm = text("a cid: 1 to 64 of A-Z a-z 0-9 _ -", (value) => TOKEN_PATTERN.test(value))
 /** Form of a `DeviceId`. */
 export const DeviceIdForm = text("a device id: 1 to 64 of A-Z a-z 0-9 _ -", (value) => TOKEN_PATTERN.test(value))
-/** Form of a `rid`: any text of 1 to 64 characters, it is only echoed. */
-export const RidForm = text(`a text of 1 to ${RID_CHARS} characters`, (value) => isRid(value))
+/** Form of a `rid`: any text of up to 64 characters, it is only echoed. */
+export const RidForm = text(`a text of up to ${RID_CHARS} characters`, (value) => isRid(value))
 /** Form of a `Seq`. */
 export const SeqForm = integer("a seq: an integer from 1", 1)
 /** Form of "after this seq", where 0 means from the first event. */
@@ -49,15 +49,15 @@ export const BodyForm = text(
 /** Form of a title. */
 export const TitleForm = text(
   `a text of 1 to ${TITLE_CHARS} characters, without NUL and without lone surrogates`,
-  (value) => value.length > 0 && value.length <= TITLE_CHARS && isWellFormedText(value)
+  (value) => value.length > 0 && hasAtMost(value, TITLE_CHARS) && isWellFormedText(value)
 )
 /** Form of an emoji: short text rather than one code point, because flags and families are many. */
 export const EmojiForm = text(
   `a text of 1 to ${EMOJI_CHARS} characters, without NUL and without lone surrogates`,
-  (value) => value.length > 0 && value.length <= EMOJI_CHARS && isWellFormedText(value)
+  (value) => value.length > 0 && hasAtMost(value, EMOJI_CHARS) && isWellFormedText(value)
 )
 /** Form of a message's `kind`. */
-export const KindForm = text("a kind: 1 to 64 of A-Z a-z 0-9 . _ -", (value) => KIND_PATTERN.test(value))
+export const KindForm = text("a kind: 1 to 64 of A-Z a-z 0-9 . _ : / + -", (value) => KIND_PATTERN.test(value))
 /** Form of a credential: not empty; what it says is judged elsewhere. */
 export const SecretForm = text("a text that is not empty", (value) => value.length > 0)
 /** Form of an opaque value that the server gave out (`cursor`, `after` of `convs`). */
@@ -75,4 +75,4 @@ export const usersForm = (max: number) => {
 
 /** Whether a value can be echoed as a `rid`. */
 export const isRid = (value: unknown): value is string =>
-  typeof value === "string" && value.length > 0 && value.length <= RID_CHARS
+  typeof value === "string" && hasAtMost(value, RID_CHARS)

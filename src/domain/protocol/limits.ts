@@ -12,11 +12,11 @@ export const REPLY_BYTES = 262_144
 export const MEMBERS_PER_FRAME = 256
 /** Users in one `presence`. */
 export const PRESENCE_USERS = 200
-/** UTF-16 code units of a title. */
+/** Characters (Unicode code points) of a title. */
 export const TITLE_CHARS = 200
-/** UTF-16 code units of an emoji. */
+/** Characters (Unicode code points) of an emoji. */
 export const EMOJI_CHARS = 64
-/** UTF-16 code units of a `rid`. */
+/** Characters (Unicode code points) of a `rid`. */
 export const RID_CHARS = 64
 
 /** Page sizes: what is taken when `limit` is absent, and the most that may be asked for. */

@@ -19,7 +19,7 @@ export type ErrorCode =
   | "unavailable"
   | "internal"
 
-/** The limits of this server. `frameBytes`: of a frame; `bodyChars`: UTF-16 code units; `inFlight`: sends not yet persisted. */
+/** The limits of this server. `frameBytes`: of a frame; `bodyChars`: Unicode code points; `inFlight`: sends not yet persisted. */
 export interface Limits {
   readonly frameBytes: number
   readonly bodyChars: number

@@ -28,7 +28,7 @@ export interface HttpOptions {
     /** Requests a second of one user, and how many of them at once. */
     readonly perSecond: number
     readonly burst: number
-    /** UTF-16 code units of a message's body. */
+    /** Characters (Unicode code points) of a message's body. */
     readonly bodyChars: number
   }
   /** Origins whose pages may use `/v1`, besides the server's own. */

@@ -6,6 +6,7 @@ import * as Layer from "effect/Layer"
 import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import { sortedUsers } from "../../domain/commands.ts"
 import { groupConversation } from "../../domain/groupId.ts"
+import { countCharacters, hasAtMost } from "../../domain/ids.ts"
 import { PAGES } from "../../domain/protocol/limits.ts"
 import { Readiness } from "../../platform/Readiness.ts"
 import { Router } from "../../platform/Router.ts"
@@ -81,10 +82,10 @@ const layerMessages = (bodyChars: number) =>
         send: Effect.fnUntraced(function* ({ params, payload }) {
           const { user: by } = yield* CurrentUser
           const { body, cid, kind, replyTo } = payload
-          if (body.length > bodyChars) {
+          if (!hasAtMost(body, bodyChars)) {
             return problem(
               "too_large",
-              `body: has ${body.length} characters, at most ${bodyChars} are allowed; send several messages`
+              `body: has ${countCharacters(body)} characters, at most ${bodyChars} are allowed; send several messages`
             )
           }
           const intent = {
@@ -140,6 +141,6 @@ const layerHealth = HttpApiBuilder.group(
   })
 )
 
-/** All endpoints. `bodyChars`: UTF-16 code units of a message's body. */
+/** All endpoints. `bodyChars`: characters (Unicode code points) of a message's body. */
 export const layerHandlers = (bodyChars: number) =>
   Layer.mergeAll(layerMessages(bodyChars), layerTickets, layerDev, layerHealth)
