@@ -14,6 +14,9 @@ const REMEMBERED = 2_048
 /** Tries to read what is missing before the conversation is reset instead. */
 const PULL_ATTEMPTS = 5
 
+/** Where a reset conversation's head is: perhaps past every vector there is, so it is remembered until its next event. */
+const UNKNOWN = Number.MAX_SAFE_INTEGER
+
 interface Given {
   /** 0 when they were told to be gone and nothing else: what comes before their return is not theirs. */
   seq: Seq | 0
@@ -103,7 +106,7 @@ export class Feed {
   }
 
   /** Tells of conversations of which nothing will be replayed. Waits for room in the queue. */
-  announce(missed: ReadonlyArray<MissedConversation>, floor: Vector): Effect.Effect<void> {
+  announce(missed: ReadonlyArray<MissedConversation>): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       for (const item of missed) {
         if (item._tag === "Replay") continue
@@ -113,8 +116,7 @@ export class Feed {
           this.#remember(item.conv, { seq: 0, position: 0, gone: true })
         } else {
           this.#owner.push(new Frame({ t: "reset", conv: item.conv, head: item.head }))
-          const position = floor[this.#owner.node.partitionOf(item.conv)]!
-          this.#remember(item.conv, { seq: item.head, position, gone: false })
+          this.#remember(item.conv, { seq: item.head, position: UNKNOWN, gone: false })
         }
       }
     })
@@ -250,7 +252,7 @@ export class Feed {
   #reset(conv: ConversationId, pull: Pull): void {
     if (this.#ended) return
     this.#pulls?.delete(conv)
-    this.#remember(conv, { seq: pull.to, position: Number.MAX_SAFE_INTEGER, gone: false })
+    this.#remember(conv, { seq: pull.to, position: UNKNOWN, gone: false })
     this.#owner.push(new Frame({ t: "reset", conv, head: pull.to }))
   }
 

@@ -57,6 +57,6 @@ export const attach = Effect.fnUntraced(function* (connection: Connection, hello
       limits: node.told
     })
   )
-  yield* feed.announce(missed, barrier)
+  yield* feed.announce(missed)
   feed.start(barrier, missed)
 })
