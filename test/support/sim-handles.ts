@@ -157,6 +157,7 @@ export class Interference {
       return Effect.callback<unknown, unknown>((resume) => {
         if (!process.alive) return
         const fault = this.fault(op)
+        if ((globalThis as { TRACE?: boolean }).TRACE) console.log(this.loop.now - 1_700_000_000_000, process.name, op, fault?.kind ?? "")
         const kind = fault?.kind
         const wait = WAITS.has(op)
         if (kind === "crash-before") return process.kill()

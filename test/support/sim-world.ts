@@ -81,7 +81,8 @@ export class World {
   restarting = true
   readonly #options: WorldOptions
   readonly #places: Array<Place> = []
-  readonly #consumers = new Set<ConsumerHandle>()
+  /** In the order in which the broker knows them. */
+  readonly #consumers = new Set<CommandConsumer>()
 
   constructor(options: WorldOptions) {
     this.#options = options
@@ -122,7 +123,7 @@ export class World {
   handOver(): void {
     const active = [...this.#consumers][0]
     this.broker.cancelActive()
-    if (active !== undefined) this.loop.after(this.random.below(5000), this.engines, () => active.cancelled())
+    if (active instanceof ConsumerHandle) this.loop.after(this.random.below(5000), this.engines, () => active.cancelled())
   }
 
   /** Empties the read models, as a flushed cache or a deleted file does. */
@@ -185,6 +186,7 @@ export class World {
 
   #commands(process: Process) {
     const { partitions } = this.#options
+    const consumers: Set<CommandConsumer> = this.#consumers
     const broker = this.interference.wrap(process, "commands", this.broker, (result) =>
       isConsumer(result) ? this.#consumer(process, result) : result
     )
@@ -192,7 +194,10 @@ export class World {
       CommandBus,
       Effect.gen(function* () {
         const offer = yield* makeCommandPublisher({ edge: process.name, partitions, publish: broker.publish })
-        return CommandBus.of({ offer, consumer: broker.consumer })
+        const consumer = Effect.tap(broker.consumer, (handle) =>
+          Effect.addFinalizer(() => Effect.sync(() => consumers.delete(handle)))
+        )
+        return CommandBus.of({ offer, consumer })
       })
     )
   }
