@@ -231,6 +231,11 @@ export class Node {
     }
   }
 
+  /** Clients that attach here may have seen everything up to this on another node. */
+  sees(vector: Vector): void {
+    vector.forEach((position, partition) => this.#see(partition, position))
+  }
+
   #see(partition: number, position: number): void {
     if (position > this.#seen[partition]!) this.#seen[partition] = position
   }

@@ -1,6 +1,6 @@
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
-import { zeroVector } from "../domain/partition.ts"
+import { atLeast, zeroVector } from "../domain/partition.ts"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
 import type { Hello } from "../domain/protocol/client-frames.ts"
 import type { Connection } from "./Connection.ts"
@@ -28,8 +28,11 @@ export const attach = Effect.fnUntraced(function* (connection: Connection, hello
   const attached = Effect.gen(function* () {
     yield* node.join(connection)
     const barrier = yield* node.barrier
+    node.sees(barrier)
     const resume = hello.resume
-    const since = resume === undefined ? undefined : decodeCursor(node.log.id, node.log.partitions, resume.cursor)
+    const given = resume === undefined ? undefined : decodeCursor(node.log.id, node.log.partitions, resume.cursor)
+    // One that is ahead of the log was given before the log was put back from a backup: unknown, too.
+    const since = given !== undefined && atLeast(barrier, given) ? given : undefined
     const missed =
       resume === undefined ? [] : yield* node.queries.missed({ user, since, seqs: resume.seqs ?? {}, barrier })
     return { barrier, missed, since, resumed: resume !== undefined }
