@@ -98,7 +98,9 @@ export class Interference {
   readonly #counts = new Map<string, number>()
   /** How long a call takes each way at most, most of the time. */
   readonly #latency: number
-  enabled = true
+  /** Faults that are still at work: what ends each. */
+  readonly #lasting = new Set<() => void>()
+  #enabled = true
 
   constructor(loop: Loop, engines: Process, faults: ReadonlyArray<Fault>, latency: number) {
     this.loop = loop
@@ -110,7 +112,7 @@ export class Interference {
   fault(op: string): Fault | undefined {
     const nth = (this.#counts.get(op) ?? 0) + 1
     this.#counts.set(op, nth)
-    if (!this.enabled) return undefined
+    if (!this.#enabled) return undefined
     const fault = this.#faults.find((one) => one.op === op && one.nth === nth)
     if (fault !== undefined) this.fired.push(fault)
     return fault
@@ -169,12 +171,14 @@ export class Interference {
           if (kind === "crash-after") return process.kill()
           if (kind === "freeze-after") this.freeze(process, fault!.ms)
           const result = kind === "lose-reply" || kind === "fail" ? Exit.fail(this.error(op)) : Exit.map(exit, inner)
-          const travel = this.#travel() + (kind === "delay" && wait ? fault!.ms : 0)
+          const late = kind === "delay" && wait ? fault!.ms : 0
+          const travel = this.#travel()
           const arrive = (): void => {
             process.onKill.delete(giveUp)
             if (!given) resume(result)
           }
-          if (travel === 0) process.post(arrive)
+          if (late > 0) this.#lasts(travel + late, process, arrive)
+          else if (travel === 0) process.post(arrive)
           else this.loop.after(travel, process, arrive)
         }
         const start = (): void => {
@@ -193,8 +197,9 @@ export class Interference {
           if (wait) running?.interruptUnsafe()
         }
         process.onKill.add(giveUp)
-        const travel = this.#travel() + (kind === "delay" && !wait ? fault!.ms : 0)
-        if (travel === 0) start()
+        const travel = this.#travel()
+        if (kind === "delay" && !wait) this.#lasts(travel + fault!.ms, this.engines, start)
+        else if (travel === 0) start()
         else this.loop.after(travel, this.engines, start)
         return Effect.sync(giveUp)
       })
@@ -223,6 +228,23 @@ export class Interference {
   /** Stops a process for a while, as SIGSTOP and SIGCONT do. */
   freeze(process: Process, ms: number): void {
     process.freeze()
-    this.loop.after(ms, this.engines, () => process.thaw())
+    this.#lasts(ms, this.engines, () => process.thaw())
+  }
+
+  /** Runs something when a fault is over, by itself or because all are. */
+  #lasts(ms: number, process: Process, run: () => void): void {
+    const end = (): void => {
+      if (!this.#lasting.delete(end)) return
+      cancel()
+      if (process.alive) run()
+    }
+    this.#lasting.add(end)
+    const cancel = this.loop.after(ms, process, end)
+  }
+
+  /** From now on nothing goes wrong, and what lasts ends. */
+  calm(): void {
+    this.#enabled = false
+    for (const end of [...this.#lasting]) end()
   }
 }

@@ -189,7 +189,7 @@ export class Process implements Scheduler.Scheduler {
         nextDoubleUnsafe: () => loop.random.below(2 ** 32) / 2 ** 32,
         nextIntUnsafe: () => loop.random.below(2 ** 32) - 2 ** 31
       }),
-      Context.add(References.MinimumLogLevel, "None")
+      Context.add(References.MinimumLogLevel, ((globalThis as { TRACE?: boolean }).TRACE ? "All" : "None") as "None")
     )
   }
 
@@ -251,7 +251,7 @@ const makeClock = (process: Process): Clock.Clock => {
     monotonicTimeNanosUnsafe: nanos,
     monotonicTimeNanos: Effect.sync(nanos),
     sleep: (duration) => {
-      const ms = Duration.toMillis(duration)
+      const ms = Math.ceil(Duration.toMillis(duration))
       if (ms <= 0) return Effect.yieldNow
       if (!Number.isFinite(ms)) return Effect.never
       return Effect.callback<void>((resume) => {

@@ -65,8 +65,7 @@ const carryOut = (plan: Plan, world: World): Outcome => {
   loop.settle()
 
   // Faults end, everybody comes back, what was sent is answered.
-  world.interference.enabled = false
-  for (const { process } of world.places()) process?.thaw()
+  world.interference.calm()
   for (const device of devices) {
     device.away = false
     device.stall(false)

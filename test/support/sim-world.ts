@@ -6,11 +6,12 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import { Auth, Unauthorized } from "../../src/edge/auth/Auth.ts"
 import { Edge } from "../../src/edge/Edge.ts"
+import { atLeast } from "../../src/domain/partition.ts"
 import { makeMemoryRouting, type MemoryRouting } from "../../src/platform/RouterMemory.ts"
 import { Router } from "../../src/platform/Router.ts"
 import { Projector } from "../../src/read-side/Projector.ts"
 import { layer as queriesLayer } from "../../src/read-side/QueriesLive.ts"
-import { ReadModels } from "../../src/read-side/ReadModels.ts"
+import { ReadModels, type ReadModelsUnavailable } from "../../src/read-side/ReadModels.ts"
 import {
   layerMemory as readModelsLayer,
   makeReadModelsEngine,
@@ -126,10 +127,17 @@ export class World {
     if (active instanceof ConsumerHandle) this.loop.after(this.random.below(5000), this.engines, () => active.cancelled())
   }
 
-  /** Empties the read models, as a flushed cache or a deleted file does. */
+  /** Empties the read models, as a flushed cache or a deleted file does. Until they are where they were they say that they cannot answer. */
   resetModels(): void {
+    const before = this.models.progress.current()
     this.models.store = makeMemoryStore(this.log.partitions)
     this.models.progress.set(this.models.store.checkpoints())
+    this.models.intercept = (operation) => {
+      const asked = operation !== "apply" && operation !== "checkpoints" && operation !== "reached"
+      return asked && !atLeast(this.models.progress.current(), before)
+        ? Effect.fail(this.interference.error(`models.${operation}`) as ReadModelsUnavailable)
+        : Effect.void
+    }
   }
 
   #start(place: Place): void {
