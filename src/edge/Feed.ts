@@ -182,9 +182,9 @@ export class Feed {
     this.#dirty = true
   }
 
-  #give(event: TimelineEvent, frame: () => Frame): void {
+  #give(event: TimelineEvent, frame: () => Frame, isBack = false): void {
     const owner = this.#owner
-    const gone = removedBy(event).includes(owner.user)
+    const gone = !isBack && removedBy(event).includes(owner.user)
     this.#remember(event.conv, { seq: event.seq, position: event.position, gone })
     if (event.origin?.session === owner.id) {
       owner.settled(event)
@@ -233,7 +233,8 @@ export class Feed {
           yield* this.#owner.out.room
           if (this.#ended) return
           if (event.seq > pull.to) break
-          this.#give(event, () => eventFrame(event))
+          // One who is in it again by the end of this was away for a while, and is not gone.
+          this.#give(event, () => eventFrame(event), event.seq < pull.to)
           pull.after = event.seq
         }
         if ((pull.after ?? 0) >= pull.to) {
