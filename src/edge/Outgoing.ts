@@ -63,7 +63,8 @@ export class Outgoing {
       if (this.#hasRoom) return Effect.void
       const roomy = (this.#roomy ??= Latch.makeUnsafe(false))
       roomy.closeUnsafe()
-      return roomy.await
+      // All who wait are woken at once, and the first of them may have filled it again.
+      return Effect.andThen(roomy.await, this.room)
     })
   }
 
