@@ -10,7 +10,8 @@ import { openSqlite, SqliteUnusable } from "../platform/worker/sqlite.ts"
 
 /** "Drda" */
 const APPLICATION_ID = 0x44726461
-const FORMAT = 1
+/** The version of the file's tables, from 1. */
+export const FORMAT = 1
 /** Events of one conversation that are indexed together. Part of the format. */
 export const SLICE = 32
 /** Checkpoints are made beside the writer; only if that fails the write-ahead log grows to this many pages (256 MiB), and the writer makes one. */

@@ -237,6 +237,9 @@ describe("the command", () => {
     const well = await darda(["doctor"], { DATA_DIR: folder, PORT: "0" }).ended
     assert.strictEqual(well.code, 0, well.stdout)
     assert.match(well.stdout, /✓ event log: whole/)
+    const other = await darda(["doctor"], { DATA_DIR: folder, PORT: "0", PARTITIONS: "3" }).ended
+    assert.strictEqual(other.code, 1)
+    assert.match(other.stdout, /✗ event log: has 16 partitions, PARTITIONS is 3: set PARTITIONS=16/)
     fs.writeFileSync(path.join(folder, "log.sqlite"), "x".repeat(5_000))
     const before = fingerprint(folder)
     const ill = await darda(["doctor"], { DATA_DIR: folder, PORT: "0" }).ended
