@@ -143,6 +143,30 @@ describe("send", () => {
     assert.strictEqual((await say(ann, { to: ann.user }, "else", { cid: "same" })).seq, 1, "and each conversation's")
   })
 
+  it("twice in one breath is one message, and the same holds for all that is done", async () => {
+    const [ann, bob] = await Promise.all([someone("ann"), someone("bob")])
+    const { conv } = await say(ann, { to: bob.user }, "one", { cid: "one" })
+    const commands = [
+      { t: "send", conv, body: "two" },
+      { t: "edit", conv, target: 1, body: "edited" },
+      { t: "react", conv, target: 1, emoji: "x", on: true },
+      { t: "delete", conv, target: 1 }
+    ]
+    for (const [i, command] of commands.entries()) {
+      const frame = { ...command, cid: `c${i}` }
+      ann.tell([frame, frame] as object)
+      const acks = await ann.until("two acks", (all) => {
+        const found = all.filter(({ cid, t }) => t === "ack" && cid === `c${i}`)
+        return found.length === 2 ? found : undefined
+      })
+      assert.deepStrictEqual(acks.map(({ dup, seq }) => [seq, dup]), [[i + 2, undefined], [i + 2, true]])
+      refused(await ann.ask({ ...command, cid: "one" }), "conflict")
+    }
+    refused(await ann.ask({ t: "react", conv, target: 1, emoji: "x", on: false, cid: "c2" }), "conflict")
+    await bob.got("event", ({ seq }) => seq === 5)
+    assert.deepStrictEqual(seqs(bob.events(conv)), [1, 2, 3, 4, 5])
+  })
+
   it("again after having left is answered still", async () => {
     const [ann, bob] = await Promise.all([someone("ann"), someone("bob")])
     const conv = await makeGroup(ann, [bob.user])
@@ -553,6 +577,9 @@ describe("reading", () => {
     const newest = await ann.ask({ t: "history", conv })
     assert.deepInclude(newest, { more: true, head: 8 })
     assert.strictEqual(list(newest["messages"]).at(-1)?.["seq"], 8)
+    // As many as are answered at a time, and more: what they take together is more than waits for one connection.
+    ann.tell(Array.from({ length: 40 }, (_, i) => ({ t: "history", rid: `h${i}`, conv })) as object)
+    for (let i = 0; i < 40; i++) await ann.got("reply", ({ rid }) => rid === `h${i}`)
     const [bob, cy] = [unique("bob"), unique("cy")]
     for (const to of [bob, cy, `${bob}2`, `${cy}2`]) await say(ann, { to }, "😀".repeat(15_900))
     const lines = await ann.ask({ t: "convs" })
