@@ -13,8 +13,8 @@ import type { Transport } from "./Transport.ts"
 const SUBPROTOCOL = "darda.v1"
 /** How long a peer has to answer a close frame before its socket is cut. */
 const CLOSE_WITHIN_MS = 1_000
-/** The same for one that read too slowly: the close frame is behind what it has not read yet, and it should learn the reason. */
-const SLOW_CLOSE_WITHIN_MS = 10_000
+/** The same for one that goes on reading: the close frame is behind what it has not read yet, and it should learn the reason. */
+const DRAIN_WITHIN_MS = 10_000
 /** Up to this many bytes several buffers are copied into one, which is cheaper than a vectored write. */
 const COPY_BYTES = 128 * 1024
 
@@ -128,8 +128,17 @@ class SocketTransport implements Transport {
   close({ code, reason }: { readonly code: number; readonly reason: string }): void {
     if (this.#ws.readyState === this.#ws.CLOSED) return
     this.#ws.close(code, reason)
-    const patience = code === CLOSE.slowConsumer.code ? SLOW_CLOSE_WITHIN_MS : CLOSE_WITHIN_MS
-    setTimeout(() => this.#ws.terminate(), patience).unref()
+    this.#cut(this.#socket.writableLength, DRAIN_WITHIN_MS / CLOSE_WITHIN_MS)
+  }
+
+  /** Cuts the socket unless, within a second, the peer has closed it or has read on. */
+  #cut(unread: number, seconds: number): void {
+    setTimeout(() => {
+      const left = this.#socket.writableLength
+      if (this.#ws.readyState === this.#ws.CLOSED) return
+      if (left > 0 && left < unread && seconds > 1) this.#cut(left, seconds - 1)
+      else this.#ws.terminate()
+    }, CLOSE_WITHIN_MS).unref()
   }
 
   pause(): void {
