@@ -4,7 +4,7 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import type { Auth } from "../edge/auth/Auth.ts"
 import { layerDev } from "../edge/auth/AuthDev.ts"
-import { type AuthUnusable, layerJwt } from "../edge/auth/AuthJwt.ts"
+import { type AuthUnusable, layerJwt, verificationKey } from "../edge/auth/AuthJwt.ts"
 import { Edge, layerHub, newId } from "../edge/Edge.ts"
 import { dmConversation } from "../domain/ids.ts"
 import type { DataPaths } from "../platform/DataFolder.ts"
@@ -41,22 +41,24 @@ export const layerReadModels = (settings: SettingsValues, paths: DataPaths) =>
     )
   )
 
+// The settings are not taken without issuer and audience where AUTH=jwt.
+const jwtOptions = ({ jwksUrl, jwtAlgorithms, jwtAudience, jwtIssuer, jwtPublicKeyFile }: SettingsValues) => ({
+  issuer: jwtIssuer!,
+  audience: jwtAudience!,
+  algorithms: jwtAlgorithms,
+  ...(jwksUrl === undefined ? {} : { jwksUrl }),
+  ...(jwtPublicKeyFile === undefined ? {} : { publicKeyFile: jwtPublicKeyFile })
+})
+
+/** Whether identities can be checked with these settings; asked before anything is written. */
+export const checkAuth = (settings: SettingsValues): Effect.Effect<void, AuthUnusable> =>
+  settings.auth === "dev" ? Effect.void : Effect.asVoid(verificationKey(jwtOptions(settings)))
+
 const layerAuth = (
   settings: SettingsValues,
   secret: Redacted.Redacted<string>
-): Layer.Layer<Auth, AuthUnusable, Router> => {
-  if (settings.auth === "dev") return layerDev(secret)
-  const { jwksUrl, jwtPublicKeyFile } = settings
-  return layerJwt({
-    clusterSecret: secret,
-    // The settings are not taken without these where AUTH=jwt.
-    issuer: settings.jwtIssuer!,
-    audience: settings.jwtAudience!,
-    algorithms: settings.jwtAlgorithms,
-    ...(jwksUrl === undefined ? {} : { jwksUrl }),
-    ...(jwtPublicKeyFile === undefined ? {} : { publicKeyFile: jwtPublicKeyFile })
-  })
-}
+): Layer.Layer<Auth, AuthUnusable, Router> =>
+  settings.auth === "dev" ? layerDev(secret) : layerJwt({ ...jwtOptions(settings), clusterSecret: secret })
 
 /** Everything that a request needs, on top of the log and the read models. */
 export const layerServer = (settings: SettingsValues, secret: Redacted.Redacted<string>) => {

@@ -12,7 +12,7 @@ import { layerLogging, logFormat } from "../platform/Logging.ts"
 import { Readiness } from "../platform/Readiness.ts"
 import { isLoopback, Settings, settingsWarnings, type SettingsValues } from "../platform/Settings.ts"
 import { background, Ending } from "./background.ts"
-import { layerLog, layerReadModels, layerServer, startRoles } from "./embedded.ts"
+import { checkAuth, layerLog, layerReadModels, layerServer, startRoles } from "./embedded.ts"
 import { measure } from "./gauges.ts"
 import { listen } from "./listen.ts"
 import { controlHandlers } from "./maintenance.ts"
@@ -54,6 +54,7 @@ const openDoors = Effect.fnUntraced(function* (settings: SettingsValues, server:
 export const serve = Effect.gen(function* () {
   const settings = yield* Settings
   // What can be in the way comes first, and the port before the files: a refused start has changed nothing.
+  yield* checkAuth(settings)
   const paths = yield* openDataFolder(settings.dataDir)
   const { port, server } = yield* listen(settings)
   const files = yield* Layer.build(

@@ -97,7 +97,8 @@ const restrainedFetch = (): FetchImplementation => {
   }
 }
 
-const keyOf = (options: JwtOptions): Effect.Effect<VerifyKey, AuthUnusable> => {
+/** What tokens are verified with. Reads the key file, and asks no provider yet. */
+export const verificationKey = (options: Omit<JwtOptions, "clusterSecret">): Effect.Effect<VerifyKey, AuthUnusable> => {
   const { algorithms, jwksUrl, publicKeyFile } = options
   // The settings refuse shared-key algorithms and "none" already; whoever builds this layer otherwise cannot let them in either.
   const wrong = algorithms.find((name) => !ASYMMETRIC.test(name))
@@ -128,7 +129,7 @@ export const layerJwt = (options: JwtOptions): Layer.Layer<Auth, AuthUnusable, R
   Layer.effect(
     Auth,
     Effect.gen(function* () {
-      const key = yield* keyOf(options)
+      const key = yield* verificationKey(options)
       const secret = new TextEncoder().encode(Redacted.value(options.clusterSecret))
       const { algorithms, audience, issuer } = options
       const rules: TokenRules = { algorithms, audience, issuer }
