@@ -1,3 +1,4 @@
+import { hash } from "node:crypto"
 import fc from "fast-check"
 import type { Violation } from "../support/checker.ts"
 import { describePlan, plan, type Plan } from "../support/sim-plan.ts"
@@ -16,6 +17,8 @@ export interface Exploration {
   readonly only?: ReadonlyArray<string> | undefined
   /** Shrink what is found. */
   readonly shrink: boolean
+  /** Go no further than the first violation that was looked for. */
+  readonly first?: boolean
 }
 
 /** A history in which an invariant does not hold. */
@@ -30,6 +33,8 @@ export interface Failure {
 
 export interface Report {
   readonly runs: number
+  /** Of everything that happened in all of them: the same for the same seed and sources. */
+  readonly digest: string
   readonly ms: number
   /** How many facts were judged, by invariant. */
   readonly judged: Readonly<Record<string, number>>
@@ -52,25 +57,27 @@ const violationsOf = (outcome: Outcome | Violation): ReadonlyArray<Violation> =>
   "violations" in outcome ? outcome.violations : [outcome]
 
 /** Carries out plans until there are enough, and shrinks the first one that violates each invariant. */
-export const explore = ({ only, path, runs, seed, shrink }: Exploration): Report => {
+export const explore = ({ first = false, only, path, runs, seed, shrink }: Exploration): Report => {
   const began = performance.now()
   const judged = new Map<string, number>()
   const found = new Map<string, string>()
   let faults = 0
+  let digest = ""
   let index = 0
   const look = (one: Plan): boolean => {
     const outcome = attempt(one)
     if ("violations" in outcome) {
       for (const [invariant, count] of outcome.judged) judged.set(invariant, (judged.get(invariant) ?? 0) + count)
       faults += outcome.fired.length
+      digest = hash("sha256", digest + outcome.digest)
     }
     for (const { invariant } of violationsOf(outcome)) {
       if (!found.has(invariant) && only?.includes(invariant) !== false) found.set(invariant, path ?? String(index))
     }
     index++
-    return true
+    return !first || found.size === 0
   }
-  fc.check(fc.property(plan, look), path === undefined ? { numRuns: runs, seed } : { numRuns: 1, seed, path })
+  fc.check(fc.property(plan, look), { seed, endOnFailure: true, ...(path === undefined ? { numRuns: runs } : { numRuns: 1, path }) })
 
   const failures = [...found].map(([invariant, at]): Failure => {
     const violates = (one: Plan): boolean => violationsOf(attempt(one)).some((violation) => violation.invariant === invariant)
@@ -92,5 +99,5 @@ export const explore = ({ only, path, runs, seed, shrink }: Exploration): Report
       history: "violations" in outcome ? describeHistory(outcome.history) : ""
     }
   })
-  return { runs: index, ms: Math.round(performance.now() - began), judged: Object.fromEntries(judged), faults, failures }
+  return { runs: index, digest, ms: Math.round(performance.now() - began), judged: Object.fromEntries(judged), faults, failures }
 }

@@ -1,11 +1,12 @@
 /**
  * Runs simulated histories in a process of its own, so that sources can be changed as they are loaded:
  *
- *     node test/simulation/run.ts --runs 500 --seed 1 [--tight] [--mutant NAME] [--path 12:3:0] [--only I10] [--json]
+ *     node test/simulation/run.ts --runs 500 --seed 1 [--tight] [--mutant NAME] [--path 12:3:0] [--only I10] [--first] [--no-shrink] [--json]
  */
 import "effect/schema/SchemaJITCompiler/enable"
 import { parseArgs } from "node:util"
-import type { Failure, Report } from "./explore.ts"
+import type { Report } from "./explore.ts"
+import { describeFailure } from "./failures.ts"
 import { mutants } from "./mutants.ts"
 import { substitute } from "./substitutions.ts"
 import { tight } from "./tight.ts"
@@ -19,6 +20,7 @@ const { values } = parseArgs({
     mutant: { type: "string" },
     tight: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
+    first: { type: "boolean", default: false },
     "no-shrink": { type: "boolean", default: false }
   }
 })
@@ -36,18 +38,11 @@ const report = explore({
   seed: Number(values.seed),
   path: values.path,
   only: values.only,
+  first: values.first,
   shrink: !values["no-shrink"]
 })
 
-const show = ({ history, invariant, path, plan, seed, violations }: Failure): string =>
-  [
-    `${invariant} does not hold:`,
-    ...violations.slice(0, 5).map(({ message, where }) => `  ${where}: ${message}`),
-    plan,
-    history,
-    `Again: node test/simulation/run.ts --seed ${seed} --path ${path}${values.tight ? " --tight" : ""}${mutant === undefined ? "" : ` --mutant ${mutant.name}`}`
-  ].join("\n")
-
+const options = [...(values.tight ? ["--tight"] : []), ...(mutant === undefined ? [] : ["--mutant", mutant.name])]
 const summary = ({ faults, judged, ms, runs }: Report): string =>
   `${runs} histories, ${faults} faults, ${ms} ms; judged: ${Object.entries(judged)
     .sort(([a], [b]) => Number(a.slice(1)) - Number(b.slice(1)))
@@ -55,4 +50,4 @@ const summary = ({ faults, judged, ms, runs }: Report): string =>
     .join(", ")}`
 
 if (values.json) console.log(JSON.stringify(report))
-else console.log([...report.failures.map(show), summary(report)].join("\n\n"))
+else console.log([...report.failures.map((failure) => describeFailure(failure, options)), summary(report)].join("\n\n"))

@@ -2,7 +2,7 @@ import { constant, type Substitution } from "./substitutions.ts"
 
 /** Limits so small that a history of some dozen steps reaches them: what happens at them is behaviour like any other. */
 export const tight: ReadonlyArray<Substitution> = [
-  constant("src/edge/Outgoing.ts", "QUEUE_FRAMES", 48),
+  constant("src/edge/Outgoing.ts", "QUEUE_FRAMES", 24),
   constant("src/edge/Feed.ts", "PULL_EVENTS", 3),
   constant("src/edge/Feed.ts", "REMEMBERED", 1),
   constant("src/edge/Connection.ts", "INBOX_FRAMES", 3),

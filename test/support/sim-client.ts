@@ -11,7 +11,7 @@ export interface Server {
 }
 
 /** Commands without an answer that a client lets pile up on one connection, well below the server's limit. */
-const WINDOW = 15
+const WINDOW = 10
 
 /** A command that is kept until it is persisted or refused for good. */
 interface Pending {
@@ -58,6 +58,7 @@ export class Device {
   /** Stays away until it is told to come back. */
   away = false
   stalled = false
+  #readingSince = 0
   /** The last seq that was seen, by conversation. */
   readonly have = new Map<string, number>()
   /** Everything sent, for repeats. */
@@ -71,6 +72,11 @@ export class Device {
 
   get connected(): boolean {
     return this.#link?.welcomed === true
+  }
+
+  /** Since when it is connected and reads; undefined when it does not. */
+  get readingSince(): number | undefined {
+    return this.connected && !this.stalled ? this.#readingSince : undefined
   }
 
   get settled(): boolean {
@@ -184,6 +190,7 @@ export class Device {
     const link = this.#link
     if (link === undefined || this.stalled === stalled) return
     this.stalled = stalled
+    this.#readingSince = this.#now
     this.#record(link, { at: this.#now, dir: stalled ? "stalled" : "reading" })
     link.socket.stall(stalled)
   }
@@ -237,6 +244,7 @@ export class Device {
     switch (frame.t) {
       case "welcome":
         link.welcomed = true
+        this.#readingSince = this.#now
         this.#cursor = frame["cursor"] as string
         return this.#pump()
       case "cursor":

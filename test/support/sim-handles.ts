@@ -94,6 +94,8 @@ export class Interference {
   /** Runs what the engines do; never dies. */
   readonly engines: Process
   readonly fired: Array<Fault> = []
+  /** Called before every call. */
+  ambush: ((process: Process, op: string) => void) | undefined
   readonly #faults: ReadonlyArray<Fault>
   readonly #counts = new Map<string, number>()
   /** How long a call takes each way at most, most of the time. */
@@ -159,6 +161,7 @@ export class Interference {
       return Effect.callback<unknown, unknown>((resume) => {
         if (!process.alive) return
         const fault = this.fault(op)
+        this.ambush?.(process, op)
         if ((globalThis as { TRACE?: boolean }).TRACE) console.log(this.loop.now - 1_700_000_000_000, process.name, op, fault?.kind ?? "")
         const kind = fault?.kind
         const wait = WAITS.has(op)
@@ -245,6 +248,7 @@ export class Interference {
   /** From now on nothing goes wrong, and what lasts ends. */
   calm(): void {
     this.#enabled = false
+    this.ambush = undefined
     for (const end of [...this.#lasting]) end()
   }
 }

@@ -5,6 +5,7 @@ import { isTimeline, type StoredEvent } from "../../src/domain/events.ts"
 import type { ConversationId } from "../../src/domain/ids.ts"
 import { partitionOf } from "../../src/domain/partition.ts"
 import type { Frame } from "../../src/edge/Frame.ts"
+import { QUEUE_BYTES, QUEUE_FRAMES } from "../../src/edge/Outgoing.ts"
 import type { NodeItem, Router } from "../../src/platform/Router.ts"
 import type { ReadModelsEngine } from "../../src/read-side/ReadModelsMemory.ts"
 import type { EventBus } from "../../src/write-side/EventBus.ts"
@@ -12,6 +13,9 @@ import type { EventLog, OutboxEntry } from "../../src/write-side/EventLog.ts"
 import type { MemoryLog } from "../../src/write-side/EventLogMemory.ts"
 import { canonical, Evidence } from "./checker-timeline.ts"
 import { parse } from "./sim-socket.ts"
+
+/** An event that is written to a socket later than this after its commit was held up by something. */
+const PROMPT_MS = 2_000
 
 /** Watches the engines from within, at every call, for what clients cannot see. */
 export class Observer {
@@ -25,6 +29,8 @@ export class Observer {
   readonly #published: Array<Set<number>>
   /** When events became visible, by conversation and seq. */
   readonly committedAt = new Map<string, number>()
+  /** When users were taken in, by conversation and user. */
+  readonly #takenIn = new Map<string, number>()
   readonly #now: () => number
 
   constructor(log: MemoryLog, models: ReadModelsEngine, now: () => number) {
@@ -98,6 +104,29 @@ export class Observer {
     )
   }
 
+  /**
+   * I18: what waits for one client is bounded; and as long as nothing is disturbed (`undisturbed`: the client was connected and read since then), an event
+   * reaches it soon after its commit, however slow others are.
+   */
+  queued(user: string, frames: ReadonlyArray<Frame>, undisturbed: number | undefined): void {
+    const bytes = frames.reduce((sum, frame) => sum + frame.payload.length, 0)
+    this.evidence.expect("I18", frames.length <= QUEUE_FRAMES && bytes <= QUEUE_BYTES, user, () =>
+      `${frames.length} frames, ${bytes} bytes were queued for one client`
+    )
+    if (undisturbed === undefined) return
+    for (const frame of frames) {
+      const object = parse(frame)
+      if (object.t !== "event") continue
+      const conv = String(object["conv"])
+      const committed = this.committedAt.get(`${conv} ${String(object["seq"])}`)
+      if (committed === undefined) continue
+      // Who was taken in later was owed nothing before.
+      const at = Math.max(committed, this.#takenIn.get(`${conv} ${user}`) ?? 0)
+      if (at < undisturbed) continue
+      this.evidence.expect("I18", this.#now() - at <= PROMPT_MS, user, () => `${JSON.stringify(object)} came ${this.#now() - at} ms after its commit`)
+    }
+  }
+
   /** I2: at the moment at which a client is told, the log holds it. */
   written(user: string, frames: ReadonlyArray<Frame>): void {
     for (const frame of frames) {
@@ -150,6 +179,9 @@ export class Observer {
         seen.push(event)
         this.#states.set(event.conv, evolve(before, event, event.position))
         touched.add(event.conv)
+        for (const user of event.type === "members" ? (event.data.added ?? []) : []) {
+          this.#takenIn.set(`${event.conv} ${user}`, this.#now())
+        }
         if (isTimeline(event)) this.committedAt.set(`${event.conv} ${event.seq}`, this.#now())
       }
       this.evidence.expect(

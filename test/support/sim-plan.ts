@@ -37,6 +37,8 @@ const ASK = ["history", "sync", "convs", "roster", "typing", "stray"] as const
 const TROUBLE = ["disconnect", "vanish", "stall", "read-on", "away", "back", "forget"] as const
 const ENGINES = [
   "hand-over",
+  "usurp",
+  "usurp",
   "kill-writer",
   "kill-edge",
   "kill-reader",
@@ -67,13 +69,22 @@ const step: fc.Arbitrary<Step> = fc.record({
   )
 })
 
+/** Where something that goes wrong can cost most. */
+const CRUCIAL = ["log.append", "log.claim", "log.relayed", "commands.publish", "events.publish", "router.append", "models.apply"]
+
+const faultsOf = (ops: ReadonlyArray<string>) => fc.constantFrom(...ops.flatMap((op) => FAULTS[op]!.map((kind) => ({ op, kind }))))
+
 const fault: fc.Arbitrary<Fault> = fc
-  .constantFrom(...Object.entries(FAULTS).flatMap(([op, kinds]) => kinds.map((kind) => ({ op, kind }))))
+  .oneof(faultsOf(Object.keys(FAULTS)), faultsOf(CRUCIAL))
   .chain(({ kind, op }) =>
     fc.record({
       op: fc.constant(op),
       kind: fc.constant(kind),
-      nth: fc.oneof(fc.integer({ min: 1, max: 8 }), fc.integer({ min: 1, max: 60 })),
+      nth: fc.oneof(
+        { weight: 3, arbitrary: fc.integer({ min: 1, max: 5 }) },
+        { weight: 2, arbitrary: fc.integer({ min: 1, max: 20 }) },
+        { weight: 1, arbitrary: fc.integer({ min: 1, max: 60 }) }
+      ),
       ms: fc.constantFrom(50, 700, 3000, 12_000, 25_000)
     })
   )
@@ -223,6 +234,8 @@ export const perform = (
       return device.forget(one.on)
     case "hand-over":
       return world.handOver()
+    case "usurp":
+      return world.usurp(200 + one.conv * 300)
     case "kill-writer":
       return places("writer")[one.target % 2]?.kill()
     case "kill-edge":

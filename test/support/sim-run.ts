@@ -36,6 +36,7 @@ const carryOut = (plan: Plan, world: World): Outcome => {
   const { evidence } = world.observer
   const { loop } = world
   const devices: Array<Device> = []
+  const undisturbed = plan.faults.length === 0 && !plan.steps.some(({ what }) => /hand-over|usurp|kill|freeze|reset/.test(what))
   const around: Surroundings = {
     clients: loop.process("clients"),
     latency: plan.latency,
@@ -45,6 +46,7 @@ const carryOut = (plan: Plan, world: World): Outcome => {
       socket.onWrite = (frames) => {
         world.written += frames.length
         world.observer.written(device.user, frames)
+        world.observer.queued(device.user, frames, undisturbed ? device.readingSince : undefined)
       }
     }
   }

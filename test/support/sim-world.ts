@@ -127,6 +127,19 @@ export class World {
     if (active instanceof ConsumerHandle) this.loop.after(this.random.below(5000), this.engines, () => active.cancelled())
   }
 
+  /**
+   * The next committer that is about to commit stands still for so long, just before its transaction, and loses its commands to another one
+   * meanwhile.
+   */
+  usurp(ms: number): void {
+    this.interference.ambush = (process, op) => {
+      if (op !== "log.append") return
+      this.interference.ambush = undefined
+      this.interference.freeze(process, ms)
+      this.handOver()
+    }
+  }
+
   /** Empties the read models, as a flushed cache or a deleted file does. Until they are where they were they say that they cannot answer. */
   resetModels(): void {
     const before = this.models.progress.current()
@@ -246,7 +259,10 @@ export class World {
 
   #reader(process: Process): Effect.Effect<unknown, unknown> {
     const layer = Projector.layer.pipe(
-      Layer.provideMerge(Layer.mergeAll(this.#log(process), this.#events(process), this.#models(process)))
+      // It has the way to the clients at hand, and has no business there.
+      Layer.provideMerge(
+        Layer.mergeAll(this.#log(process), this.#events(process), this.#models(process), this.#router(process, false))
+      )
     )
     return Effect.flatMap(Projector, (projector) => projector.run).pipe(Effect.provide(layer), Effect.scoped)
   }
