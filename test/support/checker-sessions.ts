@@ -175,7 +175,7 @@ class SessionCheck {
       let last = this.#base === undefined ? undefined : (this.#base[conv] ?? 0)
       const outside = last !== undefined && timeline !== undefined && !timeline.isMember(this.#user, last)
       const said = this.#resume?.seqs[conv]
-      if (this.#recovered && said !== undefined && last !== undefined && said < last && !outside) last = said
+      if (this.#recovered && said !== undefined && last !== undefined && said < last) last = said
       given = { last, outside, untouched: true, told: false, at: this.#welcomedAt ?? 0 }
       this.#given.set(conv, given)
     }
