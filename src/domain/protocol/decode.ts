@@ -6,6 +6,7 @@ import { countCharacters, hasAtMost, isConversationId, isSeq, isWellFormedText, 
 import { type ClientFrame, clientFrames, type ClientOp } from "./client-frames.ts"
 import { isRid, KIND_PATTERN } from "./forms.ts"
 import { explainIssue, show } from "./explain.ts"
+import { BATCH_OBJECTS } from "./limits.ts"
 
 /** Why a value is no frame. `rid` and `cid` are the frame's own where they are usable, for the `err` that answers it. */
 export interface FrameProblem {
@@ -37,7 +38,8 @@ const decoders: ReadonlyMap<string, Decoder> = new Map(
  */
 export const decodeBySchema = (value: unknown, limits: DecodeLimits): Result.Result<ClientFrame, FrameProblem> => {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
-    return Result.fail({ code: "bad_request", message: `expected an object with a field t, got ${show(value)}` })
+    const expected = `an object with a field t, or an array of 1 to ${BATCH_OBJECTS} of them`
+    return Result.fail({ code: "bad_request", message: `expected ${expected}, got ${show(value)}` })
   }
   const fields = value as Fields
   const op = fields["t"]
