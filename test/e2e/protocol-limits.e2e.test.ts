@@ -1,8 +1,13 @@
 /** The limits that a server tells and keeps, what comes when it goes away, and that HTTP says the same as the WebSocket. */
+import { generateKeyPairSync } from "node:crypto"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { SignJWT } from "jose"
 import { type RunningServer, startServer } from "../support/server.ts"
-import { httpAs, makeGroup, say, type Talk, talk, unique } from "../support/talk.ts"
-import { type Received } from "../support/ws.ts"
+import { httpAs, listen, makeGroup, say, type Talk, talk, unique } from "../support/talk.ts"
+import { openRaw, type Received } from "../support/ws.ts"
 
 const fast = { LIMIT_PER_SECOND: "100000", LIMIT_BURST: "100000" }
 const tight = { LIMIT_IN_FLIGHT: "2", LIMIT_NEW_DMS_PER_HOUR: "2", LIMIT_USER_CONNECTIONS: "2", LIMIT_BODY_CHARS: "10" }
@@ -103,6 +108,13 @@ describe("the rate", () => {
     assert.strictEqual(next.t, "reply", JSON.stringify(next))
   })
 
+  it("counts a frame that holds nothing of use as one object", async () => {
+    const ann = await connect(server.get(), unique("ann"))
+    for (let i = 0; i < 40; i++) ann.tell("[]")
+    const refusal = await ann.got("err", ({ code }) => code === "rate_limited")
+    assert.isAtLeast(refusal["retryAfterMs"] as number, 1)
+  })
+
   it("refuses anything, and lives on", async () => {
     const ann = await connect(server.get(), unique("ann"))
     const anything = [null, 1, "text", [], {}, { t: null }, { t: "send", rid: "r".repeat(1_000), cid: null }, true]
@@ -167,6 +179,53 @@ describe("a client that asks for much at once", () => {
     for (let i = 0; i < 20; i++) assert.strictEqual((await other.ask({ t: "history", conv })).t, "reply")
     ann.socket.resume()
     for (let i = 0; i < 60; i++) await ann.got("reply", ({ rid }) => rid === `h${i}`)
+  })
+})
+
+describe("a token", () => {
+  it("that runs out ends its connection with 4004, unless it is refreshed in time", async () => {
+    const { privateKey, publicKey } = generateKeyPairSync("rsa", { modulusLength: 2048 })
+    const folder = mkdtempSync(join(tmpdir(), "darda-key-"))
+    const keyFile = join(folder, "key.pem")
+    writeFileSync(keyFile, publicKey.export({ type: "spki", format: "pem" }))
+    const server = await startServer({
+      env: {
+        AUTH: "jwt",
+        CLUSTER_SECRET: "a secret of at least 32 characters",
+        JWT_PUBLIC_KEY_FILE: keyFile,
+        JWT_ISSUER: "https://id.example.com/",
+        JWT_AUDIENCE: "chat"
+      }
+    })
+    try {
+      const sign = (inMs: number): Promise<string> =>
+        new SignJWT()
+          .setProtectedHeader({ alg: "RS256" })
+          .setSubject("ann")
+          .setIssuer("https://id.example.com/")
+          .setAudience("chat")
+          .setExpirationTime(Math.ceil((Date.now() + inMs) / 1000))
+          .sign(privateKey)
+      const hello = async (inMs: number): Promise<Talk> => {
+        const [raw, token] = await Promise.all([openRaw(server.url), sign(inMs)])
+        raw.send({ t: "hello", v: 1, token, device: "d" })
+        return listen(raw, "ann")
+      }
+      const [short, longer] = [await hello(2_000), await hello(2_000)]
+      open.push(short, longer)
+      const token = await sign(60_000)
+      const { expiresAt } = (await longer.ask({ t: "refresh", token })) as unknown as { expiresAt: number }
+      assert.approximately(expiresAt, Date.now() + 60_000, 5_000)
+      assert.strictEqual((await longer.ask({ t: "refresh", token: await sign(-60_000) }))["code"], "unauthorized")
+      assert.strictEqual((await short.closed()).code, 4004)
+      await say(longer, { to: "ann" }, "still here")
+      const late = await openRaw(server.url)
+      late.send({ t: "hello", v: 1, token: await sign(-60_000), device: "d" })
+      assert.strictEqual((await late.closed()).code, 4500)
+    } finally {
+      await server.dispose()
+      rmSync(folder, { recursive: true })
+    }
   })
 })
 

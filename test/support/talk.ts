@@ -46,7 +46,11 @@ export const listen = async (raw: RawClient, user: string): Promise<Talk> => {
   const frames = (): ReadonlyArray<Received> => raw.all.slice(first)
   const waiting = new Set<() => void>()
   const wake = (): void => waiting.forEach((look) => look())
-  raw.socket.on("message", wake)
+  raw.socket.on("message", (data: Buffer) => {
+    const value: unknown = JSON.parse(data.toString())
+    if (Array.isArray(value)) assert.isTrue(value.length > 0 && value.length <= 64, `an array of ${value.length}`)
+    wake()
+  })
   raw.socket.on("close", wake)
 
   const until: Talk["until"] = (what, look) =>
