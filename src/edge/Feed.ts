@@ -77,9 +77,9 @@ export class Feed {
     return this.#floor !== undefined && (this.#pulls?.size ?? 0) === 0
   }
 
-  /** Whether what is said about a conversation now follows on what was given of it: nothing of it is still being read. */
+  /** Whether what is said about a conversation now follows on what was given of it: nothing of it is still being read, and the user is not gone. */
   isLive(conv: ConversationId): boolean {
-    return this.#floor !== undefined && this.#pulls?.has(conv) !== true
+    return this.#floor !== undefined && this.#pulls?.has(conv) !== true && this.#given?.get(conv)?.gone !== true
   }
 
   /** The newest seq of a conversation that this connection was given. */
@@ -265,12 +265,14 @@ export class Feed {
     const floor = this.#floor![partitionOf(conv)]!
     return queries.pull(conv, from, REPLAY_PER_CONVERSATION + 1).pipe(
       Effect.map((events) => {
-        let missing = events.filter((event) => event.position > floor && event.seq <= pull.to)
-        if (this.#given?.get(conv)?.seq === 0) {
-          const back = missing.findIndex((event) => adds(event, this.#owner.user))
-          missing = back < 0 ? [] : missing.slice(back)
-        }
-        return missing.length > REPLAY_PER_CONVERSATION ? undefined : missing
+        const { user } = this.#owner
+        const missing = events.filter((event) => event.position > floor && event.seq <= pull.to)
+        const back = missing.findIndex((event) => adds(event, user))
+        // One who was told to be gone, or was no member at the floor, begins where they are taken in.
+        if (this.#given?.get(conv)?.seq === 0) return back < 0 ? [] : missing.slice(back)
+        if (missing.length > REPLAY_PER_CONVERSATION) return undefined
+        const wasMember = back < 0 || missing.slice(0, back).some((event) => removedBy(event).includes(user))
+        return wasMember ? missing : missing.slice(back)
       })
     )
   }
