@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
 import type { ConversationId, UserId } from "../domain/ids.ts"
+import type { Vector } from "../domain/partition.ts"
 import type { Queries, QueryRefused } from "../read-side/Queries.ts"
 
 /** Conversations whose members are remembered for signals, and for how long. */
@@ -18,13 +19,19 @@ export class Audiences {
   readonly #now: () => number
   readonly #known = new Map<ConversationId, Audience>()
 
-  constructor(queries: Queries["Service"], now: () => number) {
+  readonly #seen: () => Vector
+  /** Counts what was forgotten: what was asked for before may be of before. */
+  #forgotten = 0
+
+  constructor(queries: Queries["Service"], now: () => number, seen: () => Vector) {
     this.#queries = queries
     this.#now = now
+    this.#seen = seen
   }
 
   forget(conv: ConversationId): void {
     this.#known.delete(conv)
+    this.#forgotten++
   }
 
   /** The members of a conversation; undefined when this user is not one of them. */
@@ -33,9 +40,10 @@ export class Audiences {
     if (known !== undefined && known.until > this.#now()) {
       return Effect.succeed(known.members.has(user) ? known.list : undefined)
     }
-    return this.#queries.audience(user, conv).pipe(
+    const forgotten = this.#forgotten
+    return this.#queries.audience(user, conv, this.#seen()).pipe(
       Effect.map((list) => {
-        if (list === undefined) return undefined
+        if (list === undefined || forgotten !== this.#forgotten) return list
         this.#known.delete(conv)
         this.#known.set(conv, { members: new Set(list), list, until: this.#now() + FRESH_MS })
         if (this.#known.size > REMEMBERED) this.#known.delete(this.#known.keys().next().value!)

@@ -104,7 +104,7 @@ export class Node {
     this.#metrics = options.metrics
     this.progress = new Array<number>(options.log.partitions).fill(0)
     this.#seen = new Array<number>(options.log.partitions).fill(0)
-    this.#audiences = new Audiences(options.queries, options.now)
+    this.#audiences = new Audiences(options.queries, options.now, () => this.#seen)
   }
 
   readonly partitionOf = (conv: ConversationId): number => partitionOf(conv, this.log.partitions)

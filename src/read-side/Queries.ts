@@ -76,7 +76,8 @@ export class Queries extends Context.Service<
     /** The members of a conversation, for signals; undefined when this user is not one of them. At most 10,000. */
     readonly audience: (
       user: UserId,
-      conv: ConversationId
+      conv: ConversationId,
+      atLeast: Vector
     ) => Effect.Effect<ReadonlyArray<UserId> | undefined, QueryRefused>
   }
 >()("darda/read-side/Queries") {}

@@ -170,9 +170,9 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
     Effect.catchTag("LogUnavailable", unavailable)
   )
 
-  const audience: Queries["Service"]["audience"] = (user, conv) =>
+  const audience: Queries["Service"]["audience"] = (user, conv, atLeast) =>
     answer<ReadonlyArray<UserId>>(
-      zeroVector(partitions),
+      only(conv, atLeast),
       Effect.flatMap(accessOf(user, conv), ({ head }) =>
         head === 0
           ? Effect.succeed(dmMembers(conv)!)

@@ -55,7 +55,7 @@ describe("Queries", () => {
                 }
                 answers.push(yield* Effect.result(queries.sync(user, { conv, after: 1, limit: 4 }, heads)))
                 answers.push(yield* Effect.result(queries.roster(user, { conv, after: "u1", limit: 2 }, heads)))
-                const audience = yield* queries.audience(user, conv)
+                const audience = yield* queries.audience(user, conv, heads)
                 answers.push(audience && [...audience].sort())
               }
               const first = yield* queries.convs(user, { limit: 2 }, heads)
@@ -101,7 +101,7 @@ describe("Queries", () => {
                   if (member) assert.strictEqual(answer._tag, "Success")
                   else assert.isTrue(answer._tag === "Failure" && answer.failure.code === "not_found")
                 }
-                assert.strictEqual((yield* queries.audience(user, conv)) !== undefined, member)
+                assert.strictEqual((yield* queries.audience(user, conv, heads)) !== undefined, member)
               }
             }
             const conv = "dm:new1:new2"
@@ -117,7 +117,7 @@ describe("Queries", () => {
               more: false
             })
             assert.strictEqual((yield* queries.roster("new2", { conv, limit: 10 }, heads)).members.length, 2)
-            assert.deepStrictEqual(yield* queries.audience("new2", conv), ["new1", "new2"])
+            assert.deepStrictEqual(yield* queries.audience("new2", conv, heads), ["new1", "new2"])
             assert.strictEqual(
               (yield* Effect.flip(queries.history("new3", { conv, limit: 10 }, heads))).code,
               "not_found"
