@@ -151,7 +151,9 @@ describe("a start that cannot be", () => {
       JWT_ISSUER: "i",
       JWT_AUDIENCE: "a"
     }
-    refused(await start(temporaryFolder(), jwt), /JWT_PUBLIC_KEY_FILE/)
+    const folder = temporaryFolder()
+    refused(await start(folder, jwt), /JWT_PUBLIC_KEY_FILE/)
+    assert.deepStrictEqual(fs.readdirSync(folder), [], "nothing was written")
   })
 })
 
