@@ -678,6 +678,28 @@ describe("signals", () => {
     assert.isTrue([ann, eve].every(({ frames }) => !frames.some(({ t }) => t === "typing")))
   })
 
+  it("of typing are of a member as soon as there is one, also while the server has much to do", async () => {
+    const [ann, bob, busy] = await Promise.all([someone("ann"), someone("bob"), someone("busy")])
+    let going = true
+    const load = (async () => {
+      for (let i = 0; going; i++) {
+        busy.tell(Array.from({ length: 64 }, (_, j) => ({ t: "send", cid: `l${i}-${j}`, to: `other-${j}`, body: "x" })) as object)
+        await busy.got("ack", ({ cid }) => cid === `l${i}-63`)
+      }
+    })()
+    const conv = await makeGroup(ann, [])
+    for (let i = 1; i <= 30; i++) {
+      await ann.ask({ t: "members", conv, add: [bob.user] })
+      await bob.got("event", ({ seq }) => seq === 2 * i)
+      bob.tell({ t: "typing", conv, on: true })
+      await ann.until(`typing ${i}`, (all) => (all.filter(({ t }) => t === "typing").length === i ? true : undefined))
+      await ann.ask({ t: "members", conv, remove: [bob.user] })
+    }
+    going = false
+    await load
+    assert.deepStrictEqual(bob.frames.filter(({ t }) => t === "err"), [])
+  })
+
   it("of presence are asked for, watched, and watched no more", async () => {
     const [ann, bob] = await Promise.all([someone("ann"), someone("bob")])
     const absent = unique("absent")
