@@ -64,7 +64,9 @@ export const FAULTS: Readonly<Record<string, ReadonlyArray<FaultKind>>> = {
   "models.inbox": ["fail", "delay"],
   "models.access": ["fail", "delay"],
   "models.page": ["fail", "delay"],
-  "models.conversations": ["fail", "delay"]
+  "models.conversations": ["fail", "delay"],
+  "shadow.apply": ["fail", "lose-reply", "repeat", "delay", "crash-after"],
+  "shadow.replaceLive": ["fail", "crash-before", "crash-after"]
 }
 
 /** Waiting for what may come: given up when the caller gives up. Everything else is on its way and takes place. */
@@ -73,7 +75,8 @@ const WAITS: ReadonlySet<string> = new Set([
   "events.take",
   "router.take",
   "router.takeSignals",
-  "models.reached"
+  "models.reached",
+  "shadow.replaceLive"
 ])
 
 /** What opens something that its caller closes. */
@@ -85,7 +88,8 @@ const errors: Readonly<Record<string, (operation: string) => unknown>> = {
   commands: (operation) => new CommandBusUnavailable({ operation, cause }),
   events: () => new EventBusUnavailable({ cause }),
   router: (operation) => new RouterUnavailable({ operation, cause }),
-  models: (operation) => new ReadModelsUnavailable({ operation, reason: "injected", cause })
+  models: (operation) => new ReadModelsUnavailable({ operation, reason: "injected", cause }),
+  shadow: (operation) => new ReadModelsUnavailable({ operation, reason: "injected", cause })
 }
 
 /** Stands between every process and every engine. */

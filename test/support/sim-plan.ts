@@ -45,6 +45,8 @@ const ENGINES = [
   "freeze-writer",
   "freeze-reader",
   "reset-models",
+  "rebuild",
+  "rebuild",
   "pause"
 ] as const
 const WHATS = [...TALK, ...GROUP, ...ASK, ...TROUBLE, ...ENGINES] as const
@@ -250,6 +252,8 @@ export const perform = (
       const process = places("reader")[0]
       return process === undefined ? undefined : world.interference.freeze(process, 500 + one.conv * 300)
     }
+    case "rebuild":
+      return world.rebuild()
     case "reset-models":
       return world.resetModels()
     case "pause":

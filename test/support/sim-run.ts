@@ -113,8 +113,8 @@ const replayed = (world: World): void => {
     at[partition] = fresh.apply([{ partition, events }])[partition]!
   }
   const expected = canonical(fresh.dump())
-  const live = canonical(world.models.store.dump())
-  evidence.expect("I15", live === expected, "read models", () => `differ from the log's: ${difference(live, expected)}`)
+  const found = canonical(world.models.store.dump())
+  evidence.expect("I15", found === expected, "read models", () => `differ from the log's: ${difference(found, expected)}`)
 
   const written = world.written
   world.resetModels()
@@ -122,6 +122,15 @@ const replayed = (world: World): void => {
   evidence.expect("I16", world.written === written, "clients", () => `were sent ${world.written - written} frames by a replay`)
   const again = canonical(world.models.store.dump())
   evidence.expect("I15", again === expected, "read models", () => `differ after a replay: ${difference(again, expected)}`)
+
+  const live = world.models.store
+  world.rebuild()
+  world.loop.advance(6_000)
+  evidence.expect("I16", world.written === written, "clients", () => `were sent ${world.written - written} frames by a rebuild`)
+  const rebuilt = canonical(world.models.store.dump())
+  evidence.expect("I15", world.models.store !== live && rebuilt === expected, "read models", () =>
+    `${world.models.store === live ? "were not rebuilt" : `differ after a rebuild: ${difference(rebuilt, expected)}`}`
+  )
 }
 
 const difference = (found: string, expected: string): string => {

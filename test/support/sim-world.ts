@@ -11,7 +11,7 @@ import { makeMemoryRouting, type MemoryRouting } from "../../src/platform/Router
 import { Router } from "../../src/platform/Router.ts"
 import { Projector } from "../../src/read-side/Projector.ts"
 import { layer as queriesLayer } from "../../src/read-side/QueriesLive.ts"
-import { ReadModels, type ReadModelsUnavailable } from "../../src/read-side/ReadModels.ts"
+import { ReadModels, type ReadModelsUnavailable, type Shadow } from "../../src/read-side/ReadModels.ts"
 import {
   layerMemory as readModelsLayer,
   makeReadModelsEngine,
@@ -30,6 +30,7 @@ import {
 import { EventLog } from "../../src/write-side/EventLog.ts"
 import { layerMemory as logLayer, makeMemoryLog, type MemoryLog } from "../../src/write-side/EventLogMemory.ts"
 import { Relay } from "../../src/write-side/Relay.ts"
+import { replay } from "../../src/read-side/replay.ts"
 import { makeMemoryStore } from "../../src/read-side/StoreMemory.ts"
 import { Observer } from "./sim-observer.ts"
 import { type Fault, Interference } from "./sim-handles.ts"
@@ -57,6 +58,8 @@ interface Place {
   boots: number
   process: Process | undefined
   server: Server | undefined
+  /** Rebuilds the read models beside the live ones. */
+  rebuild: (() => void) | undefined
 }
 
 const service = <I, S>(layer: Layer.Layer<I>, tag: Context.Key<I, S>): S =>
@@ -103,7 +106,7 @@ export class World {
       ["edge", options.edges]
     ] as const) {
       for (let index = 0; index < count; index++) {
-        const place: Place = { role, index, boots: 0, process: undefined, server: undefined }
+        const place: Place = { role, index, boots: 0, process: undefined, server: undefined, rebuild: undefined }
         this.#places.push(place)
         this.#start(place)
       }
@@ -140,6 +143,11 @@ export class World {
     }
   }
 
+  /** Has a reader rebuild the read models while everything goes on. */
+  rebuild(): void {
+    this.places("reader")[0]?.rebuild?.()
+  }
+
   /** Empties the read models, as a flushed cache or a deleted file does. Until they are where they were they say that they cannot answer. */
   resetModels(): void {
     const before = this.models.progress.current()
@@ -170,6 +178,7 @@ export class World {
   #died(place: Place, process: Process): void {
     place.process = undefined
     place.server = undefined
+    place.rebuild = undefined
     // Its lease runs out some time later, and something starts it again.
     this.loop.after(this.random.below(3000), this.engines, () => this.routing.leave(process.name))
     const again = (): void => {
@@ -199,10 +208,11 @@ export class World {
   }
 
   #models(process: Process) {
-    return Layer.succeed(
-      ReadModels,
-      this.interference.wrap(process, "models", service(readModelsLayer(this.models), ReadModels))
+    const models = service(readModelsLayer(this.models), ReadModels)
+    const handle = this.interference.wrap(process, "models", models, (result) =>
+      isShadow(result) ? this.interference.wrap(process, "shadow", result) : result
     )
+    return Layer.succeed(ReadModels, handle)
   }
 
   #commands(process: Process) {
@@ -236,7 +246,7 @@ export class World {
       case "writer":
         return this.#writer(process)
       case "reader":
-        return this.#reader(process)
+        return this.#reader(place, process)
       case "edge":
         return this.#edge(place, process)
     }
@@ -257,14 +267,16 @@ export class World {
     }).pipe(Effect.provide(layer), Effect.scoped)
   }
 
-  #reader(process: Process): Effect.Effect<unknown, unknown> {
-    const layer = Projector.layer.pipe(
-      // It has the way to the clients at hand, and has no business there.
-      Layer.provideMerge(
-        Layer.mergeAll(this.#log(process), this.#events(process), this.#models(process), this.#router(process, false))
-      )
-    )
-    return Effect.flatMap(Projector, (projector) => projector.run).pipe(Effect.provide(layer), Effect.scoped)
+  #reader(place: Place, process: Process): Effect.Effect<unknown, unknown> {
+    // It has the way to the clients at hand, and has no business there.
+    const engines = Layer.mergeAll(this.#log(process), this.#events(process), this.#models(process), this.#router(process, false))
+    const layer = Projector.layer.pipe(Layer.provideMerge(engines))
+    return Effect.gen(function* () {
+      const log = yield* EventLog
+      const readModels = yield* ReadModels
+      place.rebuild = () => void process.run(Effect.scoped(Effect.exit(replay({ log, readModels }))))
+      return yield* (yield* Projector).run
+    }).pipe(Effect.provide(layer), Effect.scoped)
   }
 
   #edge(place: Place, process: Process): Effect.Effect<unknown, unknown> {
@@ -306,6 +318,9 @@ const auth = Layer.succeed(Auth, {
 
 const isConsumer = (result: unknown): result is CommandConsumer =>
   typeof result === "object" && result !== null && "restart" in result
+
+const isShadow = (result: unknown): result is Shadow =>
+  typeof result === "object" && result !== null && "replaceLive" in result
 
 /** A process's end of its consumer: what the broker cancels fails here, and the acks of a dead process reach nobody. */
 class ConsumerHandle implements CommandConsumer {
