@@ -269,8 +269,10 @@ export class Feed {
         const missing = events.filter((event) => event.position > floor && event.seq <= pull.to)
         const back = missing.findIndex((event) => adds(event, user))
         // One who was told to be gone, or was no member at the floor, begins where they are taken in.
-        if (this.#given?.get(conv)?.seq === 0) return back < 0 ? [] : missing.slice(back)
+        const isGone = this.#given?.get(conv)?.seq === 0
+        if (isGone && back >= 0) return missing.slice(back)
         if (missing.length > REPLAY_PER_CONVERSATION) return undefined
+        if (isGone) return []
         const wasMember = back < 0 || missing.slice(0, back).some((event) => removedBy(event).includes(user))
         return wasMember ? missing : missing.slice(back)
       })
