@@ -97,11 +97,19 @@ export const explainFileError = (cause: unknown): string => {
 const attempt = <A>(folder: string, work: () => A): Effect.Effect<A, DataFolderUnusable> =>
   Effect.try({ try: work, catch: (cause) => new DataFolderUnusable({ folder, reason: explainFileError(cause) }) })
 
+/** Makes a folder and those above it. Not by `recursive`, which never ends where a folder is there and takes none, as under /proc. */
+const makeFolder = (folder: string): void => {
+  if (fs.existsSync(folder)) return
+  const above = path.dirname(folder)
+  if (above !== folder) makeFolder(above)
+  fs.mkdirSync(folder, { mode: 0o700 })
+}
+
 /** Makes the folder when it is missing, for this user alone, checks that it can be written to and that there is space, and takes its lock. */
 export const openDataFolder = Effect.fn("DataFolder.open")(function* (folder: string) {
   const paths = dataPaths(folder)
   yield* attempt(folder, () => {
-    fs.mkdirSync(paths.root, { recursive: true, mode: 0o700 })
+    makeFolder(paths.root)
     fs.accessSync(paths.root, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK)
   })
   yield* lockDataFolder(paths)

@@ -95,6 +95,10 @@ describe("a start that cannot be", () => {
     assert.strictEqual(fs.readFileSync(file, "utf8"), "mine")
   })
 
+  it("finds that its folder cannot be made", async () => {
+    refused(await start("/proc/darda"), /The data folder \/proc\/darda cannot be used/)
+  })
+
   it("finds a log that is no database", async () => {
     const folder = temporaryFolder()
     fs.writeFileSync(path.join(folder, "log.sqlite"), "Dear diary, today I was mistaken for a database.")
