@@ -64,8 +64,10 @@ export class Feed {
   #pulls: Map<ConversationId, Pull> | undefined
   #held: Map<ConversationId, TimelineEvent> | undefined
   #pulling = false
-  /** Whether anything was given since the last cursor. */
+  /** Whether a cursor is due however far it gets. */
   #dirty = false
+  /** Positions that were given past the last cursor, by partition. */
+  #beyond: Map<number, number> | undefined
   #ended = false
 
   constructor(owner: FeedOwner) {
@@ -151,13 +153,22 @@ export class Feed {
   }
 
   /**
-   * A cursor is due when something was given since the last one and nothing is being repaired. `progress` is what this node's stream
-   * has brought; the answer is the vector up to which this connection was given everything.
+   * A cursor is due when it covers something that was given since the last one and nothing is being repaired. `progress` is what this node's
+   * stream has brought; the answer is the vector up to which this connection was given everything.
    */
   cursor(progress: Vector): Vector | undefined {
-    if (!this.#dirty || !this.#settled) return undefined
+    if ((!this.#dirty && this.#beyond === undefined) || !this.#settled) return undefined
+    const floor = this.#floor!
+    let isDue = this.#dirty
+    for (const [partition, position] of this.#beyond ?? []) {
+      if (position > Math.max(floor[partition]!, progress[partition] ?? 0)) continue
+      this.#beyond!.delete(partition)
+      isDue = true
+    }
+    if (this.#beyond?.size === 0) this.#beyond = undefined
+    if (!isDue) return undefined
     this.#dirty = false
-    const vector = this.#floor!.map((position, partition) => Math.max(position, progress[partition] ?? 0))
+    const vector = floor.map((position, partition) => Math.max(position, progress[partition] ?? 0))
     if ((this.#given?.size ?? 0) > REMEMBERED) this.#compact(vector)
     return vector
   }
@@ -179,13 +190,14 @@ export class Feed {
   #remember(conv: ConversationId, given: Given): void {
     this.#given ??= new Map()
     this.#given.set(conv, given)
-    this.#dirty = true
   }
 
   #give(event: TimelineEvent, frame: () => Frame, isBack = false): void {
     const owner = this.#owner
     const gone = !isBack && removedBy(event).includes(owner.user)
     this.#remember(event.conv, { seq: event.seq, position: event.position, gone })
+    this.#beyond ??= new Map()
+    this.#beyond.set(event.partition, Math.max(event.position, this.#beyond.get(event.partition) ?? 0))
     if (event.origin?.session === owner.id) {
       owner.settled(event)
       owner.push(answerFrame({ ...event, rid: event.origin.rid }, false))
@@ -254,6 +266,7 @@ export class Feed {
     if (this.#ended) return
     this.#pulls?.delete(conv)
     this.#remember(conv, { seq: pull.to, position: UNKNOWN, gone: false })
+    this.#dirty = true
     this.#owner.push(new Frame({ t: "reset", conv, head: pull.to }))
   }
 
