@@ -7,6 +7,7 @@ import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
 import { Edge } from "./Edge.ts"
 import { coalesce, type Frame } from "./Frame.ts"
+import { lastWords } from "./lastWords.ts"
 import type { Transport } from "./Transport.ts"
 
 /** The subprotocol that is chosen when a client offers it. */
@@ -17,6 +18,9 @@ const CLOSE_WITHIN_MS = 1_000
 const DRAIN_WITHIN_MS = 10_000
 /** Up to this many bytes several buffers are copied into one, which is cheaper than a vectored write. */
 const COPY_BYTES = 128 * 1024
+
+/** Pieces of a message, and of a frame on its way, that are kept apart: tiny ones take many times their size. */
+export const PIECES = { maxFragments: 256, maxBufferedChunks: 4_096 }
 
 /** Another handler of upgrades: true when it has taken the socket. */
 export type Upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer, url: URL) => boolean
@@ -32,8 +36,8 @@ export interface WebSocketOptions {
 /** Answers an upgrade with an HTTP error and closes the socket. */
 export const refuseUpgrade = (socket: Duplex, status: number, title: string, code: string, detail: string): void => {
   const body = JSON.stringify({ type: "about:blank", title, status, code, detail })
-  socket.on("error", () => socket.destroy())
-  socket.end(
+  lastWords(
+    socket,
     `HTTP/1.1 ${status} ${title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n${status === 503 ? "Retry-After: 2\r\n" : ""}\r\n${body}`
   )
@@ -53,6 +57,7 @@ export const serveWebSockets = (options: WebSocketOptions): Effect.Effect<void, 
     const server = new WebSocketServer({
       noServer: true,
       maxPayload: FRAME_BYTES,
+      ...PIECES,
       perMessageDeflate: false,
       clientTracking: false,
       handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false)

@@ -1,6 +1,7 @@
 import { createServer, type Server } from "node:http"
 import type { Duplex } from "node:stream"
 import type { ErrorCode } from "../../domain/protocol/server-frames.ts"
+import { lastWords } from "../lastWords.ts"
 import { PROBLEM_TYPE, problemOf } from "./problems.ts"
 
 /** Milliseconds in which a request's head must have come; node's own minute lets slow peers hold many sockets. */
@@ -9,6 +10,8 @@ const HEADERS_TIMEOUT_MS = 10_000
 const REQUEST_TIMEOUT_MS = 30_000
 /** Milliseconds that a connection without a request is kept: longer than the minute of usual load balancers, which must be the ones to close it. */
 const KEEP_ALIVE_MS = 65_000
+/** Milliseconds after which a socket on which nothing moves is cut: longer than any answer takes, so its peer does not read. */
+const STUCK_MS = 60_000
 /** Bytes of a request's head. */
 const HEAD_BYTES = 16 * 1024
 /** Milliseconds between two looks at the timeouts above; node's own 30 s would make 10 s mean up to 40. */
@@ -28,7 +31,8 @@ const refuse = (socket: Duplex, cause: NodeJS.ErrnoException): void => {
   const [status, code, detail] = refusals[cause.code ?? ""] ?? [400, "bad_request", "This is not HTTP."]
   const problem = problemOf(code, detail, { status })
   const body = JSON.stringify(problem)
-  socket.end(
+  lastWords(
+    socket,
     `HTTP/1.1 ${status} ${problem.title}\r\nConnection: close\r\nContent-Type: ${PROBLEM_TYPE}\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
   )
@@ -44,8 +48,12 @@ export const createHttpServer = (): Server => {
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: KEEP_ALIVE_MS,
     maxHeaderSize: HEAD_BYTES,
-    connectionsCheckingInterval: CHECK_EVERY_MS
+    connectionsCheckingInterval: CHECK_EVERY_MS,
+    // Clients that would rather speak HTTP/2 offer it with every request; what is not for a WebSocket is a request like any other.
+    shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === "websocket"
   })
+  // WebSockets have none of this: they are pinged.
+  server.timeout = STUCK_MS
   server.on("clientError", (cause: NodeJS.ErrnoException, socket) => refuse(socket, cause))
   server.on("request", (_request, response) => {
     if (server.listenerCount("request") > 1) return

@@ -9,7 +9,9 @@ import { isUserId, type UserId } from "../../domain/ids.ts"
 import { CLOSE } from "../../domain/protocol/close-codes.ts"
 import { FRAME_BYTES, PING_EVERY_MS, PONG_TIMEOUT_MS } from "../../domain/protocol/limits.ts"
 import { Hub } from "../Hub.ts"
+import { lastWords } from "../lastWords.ts"
 import { type LegacyLimits, type LegacySession, legacySession } from "./Session.ts"
+import { PIECES } from "../WebSocket.ts"
 import { BAD_USER, LEGACY_SOCKET, NO_USER } from "./messages.ts"
 
 /** Bytes that wait for a client that does not read; beyond that it is cut. */
@@ -26,8 +28,8 @@ export type TakeUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffe
 
 const refuse = (socket: Duplex, status: string, error: string): void => {
   const body = JSON.stringify({ error })
-  socket.on("error", () => socket.destroy())
-  socket.end(
+  lastWords(
+    socket,
     `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json\r\nAccess-Control-Allow-Origin: *\r\n` +
       `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
   )
@@ -99,6 +101,7 @@ export const makeLegacyUpgrade = ({
     const server = new WebSocketServer({
       noServer: true,
       maxPayload: FRAME_BYTES,
+      ...PIECES,
       perMessageDeflate: false,
       clientTracking: false,
       handleProtocols: () => false
