@@ -145,7 +145,13 @@ export class Node {
         break
       }
     }
-    return this.#router.register(user)
+    return Effect.andThen(
+      this.#router.register(user),
+      // The connection may have ended while the route was made.
+      Effect.suspend(() =>
+        this.#users.has(user) || this.#listeners.has(user) ? Effect.void : this.#unregister(user)
+      )
+    )
   }
 
   closed(connection: Connection): void {
@@ -307,8 +313,11 @@ export class Node {
     { self: this },
     function* (this: Node, connection: Connection, { rid, users, watch }: Presence): Effect.fn.Return<Frame> {
       for (const user of users) {
-        if (watch === true) add(this.#watchers, user, connection)
-        if (watch === true) (connection.watching ??= new Set()).add(user)
+        // One that has ended is not taken from the watchers again.
+        if (watch === true && !connection.isClosing) {
+          add(this.#watchers, user, connection)
+          ;(connection.watching ??= new Set()).add(user)
+        }
         if (watch === false && connection.watching?.delete(user) === true) remove(this.#watchers, user, connection)
       }
       const found = yield* Effect.result(this.#router.presence(users))

@@ -26,6 +26,8 @@ export const attach = Effect.fnUntraced(function* (connection: Connection, hello
 
   const feed = connection.greet(user, expiresAt)
   const attached = Effect.gen(function* () {
+    // Tried again after it ended, it would be known by its user for ever.
+    if (connection.isClosing) return undefined
     yield* node.join(connection)
     const barrier = yield* node.barrier
     node.sees(barrier)
@@ -43,7 +45,7 @@ export const attach = Effect.fnUntraced(function* (connection: Connection, hello
     Effect.result
   )
   if (connection.isClosing) return
-  if (result._tag === "Failure") return connection.close(CLOSE.draining)
+  if (result._tag === "Failure" || result.success === undefined) return connection.close(CLOSE.draining)
 
   const { barrier, missed, resumed, since } = result.success
   const recovered = resumed && since !== undefined
