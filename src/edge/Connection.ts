@@ -22,10 +22,11 @@ import { Outgoing } from "./Outgoing.ts"
 import { RateLimit } from "./RateLimit.ts"
 import type { Transport } from "./Transport.ts"
 
-/** Frames that wait to be read before the socket is paused. */
+/** Frames and characters that wait to be read before the socket is paused. */
 const INBOX_FRAMES = 64
-/** Requests of one connection that are answered at the same time; the reader waits for the next place. */
-const REQUESTS = 16
+const INBOX_CHARS = 128 * 1024
+/** Requests of one connection that are answered at the same time, each with up to 256 KiB; the reader waits for the next place. */
+const REQUESTS = 8
 /** A send that has no answer after this is answered `unavailable`: it may still be persisted, and is safe to repeat. */
 const ANSWER_WITHIN_MS = 25_000
 /** Marks of one conversation are submitted this often, and the furthest wins. */
@@ -80,6 +81,7 @@ export class Connection {
   readonly #openedAt: number
   /** Frames that wait for a fiber that is at work; undefined when none is. */
   #inbox: Array<string> | undefined
+  #inboxChars = 0
   #paused = false
   #closing = false
   #over = false
@@ -103,7 +105,7 @@ export class Connection {
     node.opened(this)
   }
 
-  /** Takes a text frame from the socket. Never waits: beyond {@link INBOX_FRAMES} the socket is paused. */
+  /** Takes a text frame from the socket. Never waits: beyond {@link INBOX_FRAMES} or {@link INBOX_CHARS} the socket is paused. */
   receive(text: string): void {
     if (this.#closing) return
     this.pong()
@@ -116,7 +118,8 @@ export class Connection {
       return
     }
     this.#inbox.push(text)
-    if (this.#inbox.length >= INBOX_FRAMES && !this.#paused) {
+    this.#inboxChars += text.length
+    if ((this.#inbox.length >= INBOX_FRAMES || this.#inboxChars >= INBOX_CHARS) && !this.#paused) {
       this.#paused = true
       this.#transport.pause()
     }
@@ -151,9 +154,11 @@ export class Connection {
         }
         const next = this.#inbox?.shift()
         if (next === undefined) break
+        this.#inboxChars -= next.length
         values = this.#parse(next)
       }
       this.#inbox = undefined
+      this.#inboxChars = 0
       if (this.#paused && !this.#closing) {
         this.#paused = false
         this.#transport.resume()
@@ -249,6 +254,8 @@ export class Connection {
   /** Answers a request apart from the reader, so that a slow one does not hold up what follows; at most {@link REQUESTS} at once. */
   request(work: Effect.Effect<Frame | undefined>): Effect.Effect<void> {
     return Effect.suspend(() => {
+      // It may have ended while this waited for its place.
+      if (this.#closing) return Effect.void
       if (this.#requests >= REQUESTS) {
         const place = (this.#requestPlace ??= Latch.makeUnsafe(false))
         place.closeUnsafe()
@@ -290,7 +297,8 @@ export class Connection {
       return
     }
     const taken = this.node.submit(this.id, { conv, by: this.user, cid: frame.cid, intent }, rid)
-    if (taken) inFlight.set(key, { at: this.node.now(), cid: frame.cid, rid })
+    // A repeat waits no longer than the first: clients may repeat more often than answers are given up.
+    if (taken) inFlight.set(key, { at: inFlight.get(key)?.at ?? this.node.now(), cid: frame.cid, rid })
     else
       this.push(
         errFrame("busy", "The server takes no more commands at the moment; send it again.", { rid, cid: frame.cid })
