@@ -61,8 +61,9 @@ export class Loop {
     this.random = random
   }
 
-  process(name: string): Process {
-    const process = new Process(this, name)
+  /** A process whose clock is off by so much. */
+  process(name: string, skew = 0): Process {
+    const process = new Process(this, name, skew)
     this.#processes.push(process)
     return process
   }
@@ -174,13 +175,16 @@ export class Process implements Scheduler.Scheduler {
   alive = true
   /** Stopped as by SIGSTOP: what it has to do waits. */
   frozen = false
+  /** By how much its clock is ahead, in milliseconds. */
+  readonly skew: number
   /** Run when it dies. */
   readonly onKill = new Set<() => void>()
   #queue: Array<() => void> = []
   #from = 0
 
-  constructor(loop: Loop, name: string) {
+  constructor(loop: Loop, name: string, skew: number) {
     this.loop = loop
+    this.skew = skew
     this.name = name
     this.context = Context.empty().pipe(
       Context.add(Scheduler.Scheduler, this),
@@ -242,10 +246,11 @@ export class Process implements Scheduler.Scheduler {
 
 const makeClock = (process: Process): Clock.Clock => {
   const { loop } = process
-  const nanos = (): bigint => BigInt(loop.now) * 1_000_000n
+  const now = (): number => loop.now + process.skew
+  const nanos = (): bigint => BigInt(now()) * 1_000_000n
   return {
-    currentTimeMillisUnsafe: () => loop.now,
-    currentTimeMillis: Effect.sync(() => loop.now),
+    currentTimeMillisUnsafe: now,
+    currentTimeMillis: Effect.sync(now),
     currentTimeNanosUnsafe: nanos,
     currentTimeNanos: Effect.sync(nanos),
     monotonicTimeNanosUnsafe: nanos,

@@ -110,8 +110,11 @@ export class Observer {
    */
   queued(user: string, frames: ReadonlyArray<Frame>, undisturbed: number | undefined): void {
     const bytes = frames.reduce((sum, frame) => sum + frame.payload.length, 0)
-    this.evidence.expect("I18", frames.length <= QUEUE_FRAMES && bytes <= QUEUE_BYTES, user, () =>
-      `${frames.length} frames, ${bytes} bytes were queued for one client`
+    this.evidence.expect(
+      "I18",
+      frames.length <= QUEUE_FRAMES && bytes <= QUEUE_BYTES,
+      user,
+      () => `${frames.length} frames, ${bytes} bytes were queued for one client`
     )
     if (undisturbed === undefined) return
     for (const frame of frames) {
@@ -123,7 +126,12 @@ export class Observer {
       // Who was taken in later was owed nothing before.
       const at = Math.max(committed, this.#takenIn.get(`${conv} ${user}`) ?? 0)
       if (at < undisturbed) continue
-      this.evidence.expect("I18", this.#now() - at <= PROMPT_MS, user, () => `${JSON.stringify(object)} came ${this.#now() - at} ms after its commit`)
+      this.evidence.expect(
+        "I18",
+        this.#now() - at <= PROMPT_MS,
+        user,
+        () => `${JSON.stringify(object)} came ${this.#now() - at} ms after its commit`
+      )
     }
   }
 

@@ -20,6 +20,7 @@ export interface Step {
 /** A whole history before it happened. */
 export interface Plan {
   readonly seed: number
+  readonly embedded: boolean
   readonly partitions: number
   readonly writers: number
   readonly edges: number
@@ -41,6 +42,7 @@ const ENGINES = [
   "usurp",
   "kill-writer",
   "kill-edge",
+  "drain",
   "kill-reader",
   "freeze-writer",
   "freeze-reader",
@@ -72,28 +74,36 @@ const step: fc.Arbitrary<Step> = fc.record({
 })
 
 /** Where something that goes wrong can cost most. */
-const CRUCIAL = ["log.append", "log.claim", "log.relayed", "commands.publish", "events.publish", "router.append", "models.apply"]
+const CRUCIAL = [
+  "log.append",
+  "log.claim",
+  "log.relayed",
+  "commands.publish",
+  "events.publish",
+  "router.append",
+  "models.apply"
+]
 
-const faultsOf = (ops: ReadonlyArray<string>) => fc.constantFrom(...ops.flatMap((op) => FAULTS[op]!.map((kind) => ({ op, kind }))))
+const faultsOf = (ops: ReadonlyArray<string>) =>
+  fc.constantFrom(...ops.flatMap((op) => FAULTS[op]!.map((kind) => ({ op, kind }))))
 
-const fault: fc.Arbitrary<Fault> = fc
-  .oneof(faultsOf(Object.keys(FAULTS)), faultsOf(CRUCIAL))
-  .chain(({ kind, op }) =>
-    fc.record({
-      op: fc.constant(op),
-      kind: fc.constant(kind),
-      nth: fc.oneof(
-        { weight: 3, arbitrary: fc.integer({ min: 1, max: 5 }) },
-        { weight: 2, arbitrary: fc.integer({ min: 1, max: 20 }) },
-        { weight: 1, arbitrary: fc.integer({ min: 1, max: 60 }) }
-      ),
-      ms: fc.constantFrom(50, 700, 3000, 12_000, 25_000)
-    })
-  )
+const fault: fc.Arbitrary<Fault> = fc.oneof(faultsOf(Object.keys(FAULTS)), faultsOf(CRUCIAL)).chain(({ kind, op }) =>
+  fc.record({
+    op: fc.constant(op),
+    kind: fc.constant(kind),
+    nth: fc.oneof(
+      { weight: 3, arbitrary: fc.integer({ min: 1, max: 5 }) },
+      { weight: 2, arbitrary: fc.integer({ min: 1, max: 20 }) },
+      { weight: 1, arbitrary: fc.integer({ min: 1, max: 60 }) }
+    ),
+    ms: fc.constantFrom(50, 700, 3000, 12_000, 25_000)
+  })
+)
 
 /** Histories of a few people, some dozen steps and a handful of faults. */
 export const plan: fc.Arbitrary<Plan> = fc.record({
   seed: fc.integer({ min: 0, max: 2 ** 31 - 1 }),
+  embedded: fc.integer({ min: 0, max: 3 }).map((one) => one === 3),
   partitions: fc.integer({ min: 1, max: 3 }),
   writers: fc.integer({ min: 1, max: 2 }),
   edges: fc.integer({ min: 1, max: 2 }),
@@ -242,6 +252,8 @@ export const perform = (
       return places("writer")[one.target % 2]?.kill()
     case "kill-edge":
       return places("edge")[one.target % 2]?.kill()
+    case "drain":
+      return world.drain(one.target)
     case "kill-reader":
       return places("reader")[0]?.kill()
     case "freeze-writer": {
@@ -264,7 +276,7 @@ export const perform = (
 /** A plan as a person reads it. */
 export const describePlan = (one: Plan): string =>
   [
-    `seed ${one.seed}: ${one.users} users (${one.moreDevices} more devices), ${one.partitions} partitions, ${one.writers} writers, ${one.edges} edges, latency ${one.latency} ms`,
+    `seed ${one.seed}: ${one.users} users (${one.moreDevices} more devices), ${one.partitions} partitions, ${one.embedded ? "one server" : `${one.writers} writers, ${one.edges} edges`}, latency ${one.latency} ms`,
     ...one.faults.map(
       ({ kind, ms, nth, op }) => `  fault: call ${nth} of ${op}: ${kind}${/delay|freeze/.test(kind) ? ` ${ms} ms` : ""}`
     ),

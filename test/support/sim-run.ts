@@ -28,7 +28,7 @@ const QUIET_MS = 32_000
 
 /** Carries out a plan and judges what happened. */
 export const simulate = (plan: Plan): Outcome => {
-  const world = new World({ ...plan, readers: 1 })
+  const world = new World(plan)
   return withMicrotasks(world.loop, () => carryOut(plan, world))
 }
 
@@ -36,7 +36,9 @@ const carryOut = (plan: Plan, world: World): Outcome => {
   const { evidence } = world.observer
   const { loop } = world
   const devices: Array<Device> = []
-  const undisturbed = plan.faults.length === 0 && !plan.steps.some(({ what }) => /hand-over|usurp|kill|freeze|reset/.test(what))
+  const undisturbed =
+    plan.faults.length === 0 &&
+    !plan.steps.some(({ what }) => /hand-over|usurp|kill|drain|freeze|reset|rebuild/.test(what))
   const around: Surroundings = {
     clients: loop.process("clients"),
     latency: plan.latency,
@@ -76,8 +78,12 @@ const carryOut = (plan: Plan, world: World): Outcome => {
   const begun = loop.now
   while (loop.now - begun < RECOVERY_MS && !devices.every((device) => device.settled)) loop.advance(250)
   for (const device of devices) {
-    evidence.expect("I11", device.settled, `${device.user}/${device.device}`, () =>
-      `${device.connected ? "still waits for answers" : "is still not connected"}, ${RECOVERY_MS / 1000} s after the last fault`
+    evidence.expect(
+      "I11",
+      device.settled,
+      `${device.user}/${device.device}`,
+      () =>
+        `${device.connected ? "still waits for answers" : "is still not connected"}, ${RECOVERY_MS / 1000} s after the last fault`
     )
   }
   const quietFrom = loop.now
@@ -88,7 +94,8 @@ const carryOut = (plan: Plan, world: World): Outcome => {
   const history = historyOf(world, devices, quietFrom)
   const verdict = check(history)
   const judged = new Map(world.observer.evidence.judged)
-  for (const [invariant, count] of Object.entries(verdict.judged)) judged.set(invariant, (judged.get(invariant) ?? 0) + count)
+  for (const [invariant, count] of Object.entries(verdict.judged))
+    judged.set(invariant, (judged.get(invariant) ?? 0) + count)
   const defects = world.defects.map((message): Violation => ({ invariant: "defect", message, where: "process" }))
   return {
     violations: [...defects, ...evidence.violations, ...verdict.violations],
@@ -114,22 +121,46 @@ const replayed = (world: World): void => {
   }
   const expected = canonical(fresh.dump())
   const found = canonical(world.models.store.dump())
-  evidence.expect("I15", found === expected, "read models", () => `differ from the log's: ${difference(found, expected)}`)
+  evidence.expect(
+    "I15",
+    found === expected,
+    "read models",
+    () => `differ from the log's: ${difference(found, expected)}`
+  )
 
   const written = world.written
   world.resetModels()
   world.loop.advance(5_000)
-  evidence.expect("I16", world.written === written, "clients", () => `were sent ${world.written - written} frames by a replay`)
+  evidence.expect(
+    "I16",
+    world.written === written,
+    "clients",
+    () => `were sent ${world.written - written} frames by a replay`
+  )
   const again = canonical(world.models.store.dump())
-  evidence.expect("I15", again === expected, "read models", () => `differ after a replay: ${difference(again, expected)}`)
+  evidence.expect(
+    "I15",
+    again === expected,
+    "read models",
+    () => `differ after a replay: ${difference(again, expected)}`
+  )
 
   const live = world.models.store
   world.rebuild()
   world.loop.advance(6_000)
-  evidence.expect("I16", world.written === written, "clients", () => `were sent ${world.written - written} frames by a rebuild`)
+  evidence.expect(
+    "I16",
+    world.written === written,
+    "clients",
+    () => `were sent ${world.written - written} frames by a rebuild`
+  )
   const rebuilt = canonical(world.models.store.dump())
-  evidence.expect("I15", world.models.store !== live && rebuilt === expected, "read models", () =>
-    `${world.models.store === live ? "were not rebuilt" : `differ after a rebuild: ${difference(rebuilt, expected)}`}`
+  evidence.expect(
+    "I15",
+    world.models.store !== live && rebuilt === expected,
+    "read models",
+    () =>
+      `${world.models.store === live ? "were not rebuilt" : `differ after a rebuild: ${difference(rebuilt, expected)}`}`
   )
 }
 
@@ -153,7 +184,14 @@ const historyOf = (world: World, devices: ReadonlyArray<Device>, quietFrom: numb
   }
   const log = Object.entries(world.observer.timelines()).map(([conv, events]) => [
     conv,
-    events.map(({ at, by, cid, data, seq, type }) => ({ seq, type, by, at, cid, data: data as Record<string, unknown> }))
+    events.map(({ at, by, cid, data, seq, type }) => ({
+      seq,
+      type,
+      by,
+      at,
+      cid,
+      data: data as Record<string, unknown>
+    }))
   ])
   return {
     clients: devices.map(({ device, sessions, user }) => ({ user, device, sessions })),
@@ -166,7 +204,12 @@ const historyOf = (world: World, devices: ReadonlyArray<Device>, quietFrom: numb
 
 /** Without what is random by design: session ids and the id of the log. */
 const digestOf = (history: History): string =>
-  hash("sha256", JSON.stringify([history.clients, history.log], (key, value: unknown) => (key === "sid" || key === "cursor" ? "" : value))).slice(0, 16)
+  hash(
+    "sha256",
+    JSON.stringify([history.clients, history.log], (key, value: unknown) =>
+      key === "sid" || key === "cursor" ? "" : value
+    )
+  ).slice(0, 16)
 
 /** A history as a person reads it: what each device sent and received, and the log. */
 export const describeHistory = ({ clients, log, quietFrom }: History): string => {
@@ -174,8 +217,20 @@ export const describeHistory = ({ clients, log, quietFrom }: History): string =>
   for (const { device, sessions } of clients) {
     sessions.forEach(({ entries }, index) => {
       for (const entry of entries) {
-        const frame = "frame" in entry ? JSON.stringify(entry.frame, (key, value: unknown) => (key === "sid" || key === "limits" ? undefined : value)) : ""
-        const arrow = { sent: "→", received: "←", opened: "opened", closed: "closed", stalled: "stalled", reading: "reads on" }[entry.dir]
+        const frame =
+          "frame" in entry
+            ? JSON.stringify(entry.frame, (key, value: unknown) =>
+                key === "sid" || key === "limits" ? undefined : value
+              )
+            : ""
+        const arrow = {
+          sent: "→",
+          received: "←",
+          opened: "opened",
+          closed: "closed",
+          stalled: "stalled",
+          reading: "reads on"
+        }[entry.dir]
         lines.push([entry.at, `${device}#${index + 1} ${arrow} ${frame}${entry.dir === "closed" ? entry.code : ""}`])
       }
     })

@@ -43,13 +43,14 @@ export interface WorldOptions {
   readonly partitions: number
   readonly writers: number
   readonly edges: number
-  readonly readers: number
+  /** All roles and all engines but the log and the read models are in one process, and die with it. */
+  readonly embedded: boolean
   /** How long a message is on its way at most, in milliseconds, most of the time. */
   readonly latency: number
   readonly faults: ReadonlyArray<Fault>
 }
 
-type Role = "writer" | "edge" | "reader"
+type Role = "writer" | "edge" | "reader" | "server"
 
 /** A place where a process runs, is started again when it dies, and is never two at once. */
 interface Place {
@@ -60,6 +61,8 @@ interface Place {
   server: Server | undefined
   /** Rebuilds the read models beside the live ones. */
   rebuild: (() => void) | undefined
+  /** Sends its clients away and ends. */
+  drain: (() => void) | undefined
 }
 
 const service = <I, S>(layer: Layer.Layer<I>, tag: Context.Key<I, S>): S =>
@@ -100,13 +103,24 @@ export class World {
     this.routing = makeMemoryRouting(() => this.loop.now)
     this.broker = makeMemoryBroker(options.partitions)
     this.events = makeMemoryEventBus()
-    for (const [role, count] of [
-      ["writer", options.writers],
-      ["reader", options.readers],
-      ["edge", options.edges]
-    ] as const) {
+    const roles: ReadonlyArray<readonly [Role, number]> = options.embedded
+      ? [["server", 1]]
+      : [
+          ["writer", options.writers],
+          ["reader", 1],
+          ["edge", options.edges]
+        ]
+    for (const [role, count] of roles) {
       for (let index = 0; index < count; index++) {
-        const place: Place = { role, index, boots: 0, process: undefined, server: undefined, rebuild: undefined }
+        const place: Place = {
+          role,
+          index,
+          boots: 0,
+          process: undefined,
+          server: undefined,
+          rebuild: undefined,
+          drain: undefined
+        }
         this.#places.push(place)
         this.#start(place)
       }
@@ -114,7 +128,9 @@ export class World {
   }
 
   places(role?: Role): ReadonlyArray<Place> {
-    return role === undefined ? this.#places : this.#places.filter((place) => place.role === role)
+    return role === undefined
+      ? this.#places
+      : this.#places.filter((place) => place.role === role || place.role === "server")
   }
 
   /** An edge that takes connections now. */
@@ -127,7 +143,8 @@ export class World {
   handOver(): void {
     const active = [...this.#consumers][0]
     this.broker.cancelActive()
-    if (active instanceof ConsumerHandle) this.loop.after(this.random.below(5000), this.engines, () => active.cancelled())
+    if (active instanceof ConsumerHandle)
+      this.loop.after(this.random.below(5000), this.engines, () => active.cancelled())
   }
 
   /**
@@ -141,6 +158,12 @@ export class World {
       this.interference.freeze(process, ms)
       this.handOver()
     }
+  }
+
+  /** Has an edge send its clients away and end. */
+  drain(index: number): void {
+    const places = this.places("edge")
+    places[index % places.length]!.drain?.()
   }
 
   /** Has a reader rebuild the read models while everything goes on. */
@@ -162,7 +185,13 @@ export class World {
   }
 
   #start(place: Place): void {
-    const process = this.loop.process(`${place.role}-${place.index}.${++place.boots}`)
+    if (place.role === "server") {
+      this.routing = makeMemoryRouting(() => this.loop.now)
+      this.broker = makeMemoryBroker(this.#options.partitions)
+      this.events = makeMemoryEventBus()
+      this.#consumers.clear()
+    }
+    const process = this.loop.process(`${place.role}-${place.index}.${++place.boots}`, this.random.pick(SKEWS))
     place.process = process
     process.onKill.add(() => this.#died(place, process))
     const fiber = process.run(this.#program(place, process))
@@ -179,6 +208,7 @@ export class World {
     place.process = undefined
     place.server = undefined
     place.rebuild = undefined
+    place.drain = undefined
     // Its lease runs out some time later, and something starts it again.
     this.loop.after(this.random.below(3000), this.engines, () => this.routing.leave(process.name))
     const again = (): void => {
@@ -241,68 +271,82 @@ export class World {
     return handle
   }
 
-  #program(place: Place, process: Process): Effect.Effect<unknown, unknown> {
-    switch (place.role) {
-      case "writer":
-        return this.#writer(process)
-      case "reader":
-        return this.#reader(place, process)
-      case "edge":
-        return this.#edge(place, process)
-    }
-  }
-
-  #writer(process: Process): Effect.Effect<unknown, unknown> {
-    const layer = Relay.layer.pipe(
-      Layer.provideMerge(
-        Layer.mergeAll(this.#log(process), this.#events(process), this.#router(process, false), this.#commands(process))
-      )
-    )
-    return Effect.gen(function* () {
-      const relay = yield* Relay
-      const committer = Effect.scoped(runCommitter({ owner: process.name, newDmsPerHour: 60 })).pipe(
-        Effect.retry(Schedule.spaced("200 millis"))
-      )
-      return yield* Effect.all([relay.run, committer], { concurrency: "unbounded" })
-    }).pipe(Effect.provide(layer), Effect.scoped)
-  }
-
-  #reader(place: Place, process: Process): Effect.Effect<unknown, unknown> {
-    // It has the way to the clients at hand, and has no business there.
-    const engines = Layer.mergeAll(this.#log(process), this.#events(process), this.#models(process), this.#router(process, false))
-    const layer = Projector.layer.pipe(Layer.provideMerge(engines))
-    return Effect.gen(function* () {
-      const log = yield* EventLog
-      const readModels = yield* ReadModels
-      place.rebuild = () => void process.run(Effect.scoped(Effect.exit(replay({ log, readModels }))))
-      return yield* (yield* Projector).run
-    }).pipe(Effect.provide(layer), Effect.scoped)
-  }
-
-  #edge(place: Place, process: Process): Effect.Effect<unknown, unknown> {
-    const engines = Layer.mergeAll(
+  #engines(process: Process, hasClients: boolean) {
+    return Layer.mergeAll(
       this.#log(process),
-      this.#router(process, true),
+      this.#events(process),
+      this.#router(process, hasClients),
       this.#commands(process),
       this.#models(process)
     )
-    const layer = Edge.layer(LIMITS).pipe(
-      Layer.provideMerge(Layer.mergeAll(queriesLayer.pipe(Layer.provideMerge(engines)), auth))
-    )
-    return Effect.gen(function* () {
-      const edge = yield* Edge
-      place.server = {
-        process,
-        accept: (socket) =>
-          process.post(() => {
-            const connection = edge.connect(socket.transport)
-            socket.attach(connection)
-          })
-      }
-      return yield* edge.run
-    }).pipe(Effect.provide(layer), Effect.scoped)
+  }
+
+  #program(place: Place, process: Process): Effect.Effect<unknown, unknown> {
+    const hasClients = place.role === "edge" || place.role === "server"
+    const all = this.#engines(process, hasClients)
+    switch (place.role) {
+      case "writer":
+        return write(process).pipe(Effect.provide(Relay.layer.pipe(Layer.provideMerge(all))), Effect.scoped)
+      case "reader":
+        return read(place, process).pipe(Effect.provide(Projector.layer.pipe(Layer.provideMerge(all))), Effect.scoped)
+      case "edge":
+        return serve(place, process).pipe(Effect.provide(edgeLayer.pipe(Layer.provideMerge(all))), Effect.scoped)
+      case "server":
+        return Effect.all([write(process), read(place, process), serve(place, process)], {
+          concurrency: "unbounded"
+        }).pipe(
+          Effect.provide(Layer.mergeAll(Relay.layer, Projector.layer, edgeLayer).pipe(Layer.provideMerge(all))),
+          Effect.scoped
+        )
+    }
   }
 }
+
+const write = (process: Process) =>
+  Effect.gen(function* () {
+    const relay = yield* Relay
+    const committer = Effect.scoped(runCommitter({ owner: process.name, newDmsPerHour: 60 })).pipe(
+      Effect.retry(Schedule.spaced("200 millis"))
+    )
+    return yield* Effect.all([relay.run, committer], { concurrency: "unbounded" })
+  })
+
+const read = (place: Place, process: Process) =>
+  Effect.gen(function* () {
+    const log = yield* EventLog
+    const readModels = yield* ReadModels
+    place.rebuild = () => void process.run(Effect.scoped(Effect.exit(replay({ log, readModels }))))
+    return yield* (yield* Projector).run
+  })
+
+const serve = (place: Place, process: Process) =>
+  Effect.gen(function* () {
+    const edge = yield* Edge
+    place.server = {
+      process,
+      accept: (socket) =>
+        process.post(() => {
+          const connection = edge.connect(socket.transport)
+          socket.attach(connection)
+        })
+    }
+    place.drain = () => {
+      place.server = undefined
+      place.drain = undefined
+      process.run(
+        Effect.andThen(
+          edge.drain(DRAIN_SECONDS),
+          Effect.sync(() => process.kill())
+        )
+      )
+    }
+    return yield* edge.run
+  })
+
+/** How long an edge that is drained may take. */
+const DRAIN_SECONDS = 4
+/** What clocks are off by. */
+const SKEWS = [0, 0, 0, 800, -800]
 
 /** Small enough to be reached, large enough not to be in the way. */
 const LIMITS = { perSecond: 20, burst: 100, inFlight: 40, bodyChars: 1000, userConnections: 5 }
@@ -315,6 +359,8 @@ const auth = Layer.succeed(Auth, {
   issueTicket: (user) => Effect.succeed({ ticket: user, expiresAt: Number.MAX_SAFE_INTEGER }),
   redeemTicket: () => Effect.fail(new Unauthorized({ message: "There are no tickets here." }))
 })
+
+const edgeLayer = Edge.layer(LIMITS).pipe(Layer.provide(queriesLayer), Layer.provide(auth))
 
 const isConsumer = (result: unknown): result is CommandConsumer =>
   typeof result === "object" && result !== null && "restart" in result
