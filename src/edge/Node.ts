@@ -148,9 +148,7 @@ export class Node {
     return Effect.andThen(
       this.#router.register(user),
       // The connection may have ended while the route was made.
-      Effect.suspend(() =>
-        this.#users.has(user) || this.#listeners.has(user) ? Effect.void : this.#unregister(user)
-      )
+      Effect.suspend(() => (this.#users.has(user) || this.#listeners.has(user) ? Effect.void : this.#unregister(user)))
     )
   }
 

@@ -35,7 +35,12 @@ describe("tight limits", () => {
 
   it("are told", async () => {
     const ann = await connect(server.get(), unique("ann"))
-    assert.deepStrictEqual(ann.welcome["limits"], { frameBytes: 65_536, bodyChars: 10, inFlight: 2, perSecond: 100_000 })
+    assert.deepStrictEqual(ann.welcome["limits"], {
+      frameBytes: 65_536,
+      bodyChars: 10,
+      inFlight: 2,
+      perSecond: 100_000
+    })
   })
 
   it("of sends under way: what is too much is busy, and what is not is persisted", async () => {
@@ -46,8 +51,17 @@ describe("tight limits", () => {
       return found.length === 5 ? found : undefined
     })
     const of = (t: string) => answers.filter((answer) => answer.t === t)
-    assert.deepStrictEqual(of("ack").map(({ cid, seq }) => [cid, seq]), [["c0", 1], ["c1", 2]])
-    assert.deepStrictEqual(of("err").map(({ cid }) => cid), ["c2", "c3", "c4"])
+    assert.deepStrictEqual(
+      of("ack").map(({ cid, seq }) => [cid, seq]),
+      [
+        ["c0", 1],
+        ["c1", 2]
+      ]
+    )
+    assert.deepStrictEqual(
+      of("err").map(({ cid }) => cid),
+      ["c2", "c3", "c4"]
+    )
     for (const err of of("err")) assert.deepInclude(err, { code: "busy", retryable: true })
     assert.strictEqual((await say(ann, { to: ann.user }, "again", { cid: "c2" })).seq, 3)
   })
@@ -62,7 +76,10 @@ describe("tight limits", () => {
     assert.deepInclude(refused, { t: "err", cid: "third", code: "rate_limited", retryable: true })
     assert.isTrue(Number.isInteger(refused["retryAfterMs"]) && (refused["retryAfterMs"] as number) > 0)
     const http = await httpAs(server.get().url, ann.user)
-    const over = await http.post(`/v1/conversations/${encodeURIComponent(`dm:${ann.user}:${third}`)}/messages`, { cid: "t", body: "hi" })
+    const over = await http.post(`/v1/conversations/${encodeURIComponent(`dm:${ann.user}:${third}`)}/messages`, {
+      cid: "t",
+      body: "hi"
+    })
     assert.strictEqual(over.status, 429)
     assert.deepInclude(over.body, { code: "rate_limited" })
     await say(ann, { conv }, "you I may")
@@ -102,7 +119,10 @@ describe("the rate", () => {
       return acks.length + refused.length === 60 ? acks : undefined
     })
     assert.isTrue(acked.length >= 29 && acked.length <= 35, `${acked.length} were taken`)
-    assert.deepStrictEqual([...acked, ...refused], Array.from({ length: 60 }, (_, i) => `c${i}`))
+    assert.deepStrictEqual(
+      [...acked, ...refused],
+      Array.from({ length: 60 }, (_, i) => `c${i}`)
+    )
     await new Promise((resolve) => setTimeout(resolve, wait))
     const next = await ann.ask({ t: "convs" })
     assert.strictEqual(next.t, "reply", JSON.stringify(next))
@@ -123,7 +143,10 @@ describe("the rate", () => {
       const found = all.filter(({ t }) => t === "err")
       return found.length === 64 ? found : undefined
     })
-    assert.includeMembers(errs.map(({ code }) => code), ["bad_request", "rate_limited"])
+    assert.includeMembers(
+      errs.map(({ code }) => code),
+      ["bad_request", "rate_limited"]
+    )
     for (const err of errs) assert.doesNotHaveAnyKeys(err, ["rid", "cid"])
     const bob = await connect(server.get(), unique("bob"))
     await say(bob, { to: bob.user }, "the others notice nothing")
@@ -156,7 +179,10 @@ describe("a client that does not read", () => {
     bob.socket.resume()
     assert.strictEqual((await bob.closed()).code, 4001)
     const given = bob.events(conv).map(({ seq }) => seq as number)
-    assert.deepStrictEqual(given, given.map((_, i) => i + 1))
+    assert.deepStrictEqual(
+      given,
+      given.map((_, i) => i + 1)
+    )
     const back = await connect(server.get(), bob.user, { resume: { cursor, seqs: { [conv]: given.length } } })
     await say(ann, { conv }, "and now")
     await back.got("event", ({ seq }) => seq === head + 1)
@@ -239,7 +265,7 @@ describe("going away", () => {
       const stopped = server.stop()
       const drain = await bob.got("drain")
       const { deadlineMs, reconnectAfterMs, ...more } = drain
-      assert.deepStrictEqual(more as object, { t: "drain" })
+      assert.deepStrictEqual(more, { t: "drain" })
       assert.hasAllKeys(reconnectAfterMs as object, ["min", "max"])
       assert.isAbove(deadlineMs as number, 0)
       assert.deepStrictEqual([(await ann.closed()).code, (await bob.closed()).code], [4000, 4000])
@@ -263,7 +289,10 @@ describe("HTTP", () => {
     const http = await httpAs(server.get().url, user)
     const { conv: dm } = await say(ann, { to: "~other|one" }, "one")
     const group = await makeGroup(ann, ["=x", "bob", "@cy"], { title: "Ünï & <b>" })
-    const large = await makeGroup(ann, Array.from({ length: 60 }, (_, i) => `m${i}`))
+    const large = await makeGroup(
+      ann,
+      Array.from({ length: 60 }, (_, i) => `m${i}`)
+    )
     for (let i = 2; i <= 30; i++) await say(ann, { conv: dm }, `m${i}`, { replyTo: 1 })
     await ann.ask({ t: "react", conv: dm, target: 3, emoji: "🎉", on: true })
     await ann.ask({ t: "edit", conv: dm, target: 4, body: "better" })
@@ -275,7 +304,14 @@ describe("HTTP", () => {
       return answer
     }
     const at = (conv: string): string => `/v1/conversations/${encodeURIComponent(conv)}`
-    for (const query of [{}, { limit: 3 }, { before: 8, limit: 7 }, { after: 0, limit: 5 }, { after: 28 }, { around: 5, limit: 5 }]) {
+    for (const query of [
+      {},
+      { limit: 3 },
+      { before: 8, limit: 7 },
+      { after: 0, limit: 5 },
+      { after: 28 },
+      { around: 5, limit: 5 }
+    ]) {
       const params = new URLSearchParams(Object.entries(query).map(([key, value]) => [key, String(value)]))
       await same(`${at(dm)}/messages?${params}`, { t: "history", conv: dm, ...query })
     }
@@ -283,7 +319,12 @@ describe("HTTP", () => {
     await same(`${at(large)}/messages`, { t: "history", conv: large })
     await same(`${at(group)}/members`, { t: "roster", conv: group })
     const { next: member } = await same(`${at(large)}/members?limit=20`, { t: "roster", conv: large, limit: 20 })
-    await same(`${at(large)}/members?limit=20&after=${encodeURIComponent(String(member))}`, { t: "roster", conv: large, limit: 20, after: member })
+    await same(`${at(large)}/members?limit=20&after=${encodeURIComponent(String(member))}`, {
+      t: "roster",
+      conv: large,
+      limit: 20,
+      after: member
+    })
     const { next } = await same("/v1/conversations?limit=2", { t: "convs", limit: 2 })
     await same(`/v1/conversations?after=${encodeURIComponent(String(next))}`, { t: "convs", after: next })
     await same(`/v1/presence?users=${encodeURIComponent(user)},nobody`, { t: "presence", users: [user, "nobody"] })
@@ -296,10 +337,13 @@ describe("HTTP", () => {
     assert.strictEqual(made.status, 201)
     const conv = made.body["conv"] as string
     assert.deepInclude(await ann.got("event"), { conv, seq: 1, type: "created", by: ann.user, cid: "g" })
-    assert.deepInclude(await ann.ask({ t: "create", rid: "r", cid: "g", members: ["bob"], title: "T" }), { ...made.body, dup: true })
+    assert.deepInclude(await ann.ask({ t: "create", rid: "r", cid: "g", members: ["bob"], title: "T" }), {
+      ...made.body,
+      dup: true
+    })
     const sent = await http.post(`/v1/conversations/${conv}/messages`, { cid: "m", body: "hi", kind: "note" })
     assert.deepStrictEqual(sent, { status: 201, body: { seq: 2, at: sent.body["at"] } })
-    assert.deepStrictEqual((await ann.got("event", ({ seq }) => seq === 2)) as object, {
+    assert.deepStrictEqual(await ann.got("event", ({ seq }) => seq === 2), {
       t: "event",
       conv,
       seq: 2,
@@ -319,7 +363,8 @@ describe("HTTP", () => {
     const ann = await connect(server.get(), unique("ann"))
     const users = Array.from({ length: 10_001 }, (_, i) => `crowd-${i}`)
     const conv = await makeGroup(ann, users.slice(0, 256))
-    for (let i = 256; i < 9_984; i += 256) ann.tell({ t: "members", rid: `r${i}`, cid: `c${i}`, conv, add: users.slice(i, i + 256) })
+    for (let i = 256; i < 9_984; i += 256)
+      ann.tell({ t: "members", rid: `r${i}`, cid: `c${i}`, conv, add: users.slice(i, i + 256) })
     await ann.got("reply", ({ rid }) => rid === `r${9_728}`)
     const add = (from: number, to: number) => ann.ask({ t: "members", conv, add: users.slice(from, to) })
     assert.strictEqual((await add(9_984, 10_000))["code"], "too_large")

@@ -29,7 +29,8 @@ const someone = (name: string): Promise<Talk> => connect(unique(name))
 const resume = (user: string, cursor: unknown, seqs?: Readonly<Record<string, number>>): Promise<Talk> =>
   connect(user, { resume: { cursor, ...(seqs === undefined ? {} : { seqs }) } })
 
-const range = (from: number, to: number): ReadonlyArray<number> => Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i)
+const range = (from: number, to: number): ReadonlyArray<number> =>
+  Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i)
 
 /** The seqs of a conversation in the order in which they were given: by events, and by the answers that stand for events. */
 const given = (who: Talk, conv: string): ReadonlyArray<number> =>
@@ -50,7 +51,12 @@ const fill = async (from: Talk, conv: string, count: number): Promise<void> => {
   const before = given(from, conv).length
   for (let sent = 0; sent < count; sent += 64) {
     from.tell(
-      Array.from({ length: Math.min(64, count - sent) }, () => ({ t: "send", cid: unique("f"), conv, body: "filled" })) as object
+      Array.from({ length: Math.min(64, count - sent) }, () => ({
+        t: "send",
+        cid: unique("f"),
+        conv,
+        body: "filled"
+      })) as object
     )
   }
   await from.until(`${count} acks`, () => (given(from, conv).length >= before + count ? true : undefined))
@@ -94,7 +100,11 @@ describe("with a cursor", () => {
 
     const again = await resume(bob.user, cursor)
     await again.got("cursor")
-    assert.deepStrictEqual(sorted(ofType(again, "event")), sorted(ofType(back, "event")), "as often as one comes back with it")
+    assert.deepStrictEqual(
+      sorted(ofType(again, "event")),
+      sorted(ofType(back, "event")),
+      "as often as one comes back with it"
+    )
 
     const up = await resume(bob.user, newer["cursor"])
     assert.isTrue(up.welcome["recovered"])
@@ -168,7 +178,9 @@ describe("with seqs", () => {
     await say(ann, { conv }, "two")
     await has(back, conv, 2)
     assert.deepStrictEqual(
-      ofType(back, "reset", "gone").map((frame) => JSON.stringify(frame)).sort(),
+      ofType(back, "reset", "gone")
+        .map((frame) => JSON.stringify(frame))
+        .sort(),
       [
         JSON.stringify({ t: "gone", conv: nowhere }),
         JSON.stringify({ t: "gone", conv: theirs }),
@@ -196,7 +208,7 @@ describe("too much to send", () => {
     await fill(ann, just, 199)
     const back = await resume(bob.user, cursor)
     assert.isTrue(back.welcome["recovered"])
-    assert.deepStrictEqual((await back.got("reset")) as object, { t: "reset", conv: much, head: 201 })
+    assert.deepStrictEqual(await back.got("reset"), { t: "reset", conv: much, head: 201 })
     await has(back, just, 200)
     await say(ann, { conv: much }, "live")
     await say(ann, { conv: just }, "live")
@@ -249,7 +261,13 @@ describe("an unknown cursor", () => {
     await say(ann, { conv: dm }, "two")
     await has(back, dm, 2)
     const resets = ofType(back, "reset").map(({ conv, head }) => [conv, head])
-    assert.deepStrictEqual(new Map(resets as Array<[string, number]>), new Map([[dm, 1], [group, 2]]))
+    assert.deepStrictEqual(
+      new Map(resets as Array<[string, number]>),
+      new Map([
+        [dm, 1],
+        [group, 2]
+      ])
+    )
     assert.strictEqual(resets.length, 2)
     assert.deepStrictEqual(given(back, dm), [2])
     assert.deepStrictEqual(given(back, group), [])
@@ -259,7 +277,9 @@ describe("an unknown cursor", () => {
 
   it("is also that of a log that got further, as after a backup was put back", async () => {
     const bob = await someone("bob")
-    const [log] = Buffer.from(bob.welcome["cursor"] as string, "base64url").toString().split(".")
+    const [log] = Buffer.from(bob.welcome["cursor"] as string, "base64url")
+      .toString()
+      .split(".")
     const ahead = Buffer.from(`${log}.${Array(16).fill("zzzz").join(",")}`).toString("base64url")
     assert.isFalse((await resume(bob.user, ahead)).welcome["recovered"])
   })
@@ -273,7 +293,14 @@ describe("those who are removed", () => {
     await say(ann, { conv }, "without bob")
     await quiet(bob)
     const about = bob.frames.filter((frame) => frame["conv"] === conv)
-    assert.deepStrictEqual(about.map(({ seq, t }) => [t, seq]), [["event", 1], ["event", 2], ["gone", undefined]])
+    assert.deepStrictEqual(
+      about.map(({ seq, t }) => [t, seq]),
+      [
+        ["event", 1],
+        ["event", 2],
+        ["gone", undefined]
+      ]
+    )
     assert.deepStrictEqual(about[1]?.["data"], { removed: [bob.user] })
     assert.strictEqual((await bob.ask({ t: "history", conv }))["code"], "not_found")
   })
@@ -291,7 +318,7 @@ describe("those who are removed", () => {
       const back = await resume(bob.user, cursor, seqs)
       await quiet(back)
       assert.deepStrictEqual(
-        back.frames.filter((frame) => frame["conv"] === conv) as ReadonlyArray<object>,
+        back.frames.filter((frame) => frame["conv"] === conv),
         [{ t: "gone", conv }]
       )
       assert.strictEqual((await back.ask({ t: "sync", conv, after: 0 }))["code"], "not_found")
@@ -318,7 +345,9 @@ describe("those who are removed", () => {
     await has(back, conv, 5)
     assert.deepStrictEqual(given(back, conv), range(2, 5))
     assert.deepStrictEqual(ofType(back, "gone", "reset"), [])
-    const { members } = (await back.ask({ t: "roster", conv })) as unknown as { members: ReadonlyArray<{ user: string }> }
+    const { members } = (await back.ask({ t: "roster", conv })) as unknown as {
+      members: ReadonlyArray<{ user: string }>
+    }
     assert.isTrue(members.some(({ user }) => user === bob.user))
   })
 })
@@ -326,13 +355,19 @@ describe("those who are removed", () => {
 describe("while messages keep flowing", () => {
   it("every connection is given each conversation without a hole and nothing twice, from whichever cursor", async () => {
     const [ann, bob, cy] = await Promise.all([someone("ann"), someone("bob"), someone("cy")])
-    const convs = [`dm:${ann.user}:${bob.user}`, await makeGroup(ann, [bob.user, cy.user]), await makeGroup(cy, [bob.user, ann.user])]
+    const convs = [
+      `dm:${ann.user}:${bob.user}`,
+      await makeGroup(ann, [bob.user, cy.user]),
+      await makeGroup(cy, [bob.user, ann.user])
+    ]
     await say(ann, { to: bob.user }, "begin")
     await Promise.all([has(ann, convs[2]!, 1), has(cy, convs[1]!, 1)])
     let flowing = true
     const flow = async (from: Talk, into: ReadonlyArray<string>): Promise<void> => {
       while (flowing) {
-        await Promise.all(into.flatMap((conv) => [say(from, { conv }, "x"), say(from, { conv }, "y"), say(from, { conv }, "z")]))
+        await Promise.all(
+          into.flatMap((conv) => [say(from, { conv }, "x"), say(from, { conv }, "y"), say(from, { conv }, "z")])
+        )
       }
     }
     const flows = Promise.all([flow(ann, convs), flow(cy, convs.slice(1))])
@@ -380,7 +415,9 @@ describe("while messages keep flowing", () => {
     }
     flowing = false
     await flows
-    const heads = await Promise.all(convs.map(async (conv) => (await ann.ask({ t: "sync", conv, after: 0, limit: 1 }))["head"] as number))
+    const heads = await Promise.all(
+      convs.map(async (conv) => (await ann.ask({ t: "sync", conv, after: 0, limit: 1 }))["head"] as number)
+    )
     for (const [i, conv] of convs.entries()) await has(device, conv, heads[i]!)
     for (const who of open.filter(({ user }) => [ann, bob, cy].some((one) => one.user === user))) {
       for (const conv of convs) {

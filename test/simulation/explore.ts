@@ -49,7 +49,11 @@ const attempt = (one: Plan): Outcome | Violation => {
   try {
     return simulate(one)
   } catch (error) {
-    return { invariant: "defect", where: "simulation", message: error instanceof Error ? (error.stack ?? error.message) : String(error) }
+    return {
+      invariant: "defect",
+      where: "simulation",
+      message: error instanceof Error ? (error.stack ?? error.message) : String(error)
+    }
   }
 }
 
@@ -77,17 +81,29 @@ export const explore = ({ first = false, only, path, runs, seed, shrink }: Explo
     index++
     return !first || found.size === 0
   }
-  fc.check(fc.property(plan, look), { seed, endOnFailure: true, ...(path === undefined ? { numRuns: runs } : { numRuns: 1, path }) })
+  fc.check(fc.property(plan, look), {
+    seed,
+    endOnFailure: true,
+    ...(path === undefined ? { numRuns: runs } : { numRuns: 1, path })
+  })
 
   const failures = [...found].map(([invariant, at]): Failure => {
-    const violates = (one: Plan): boolean => violationsOf(attempt(one)).some((violation) => violation.invariant === invariant)
+    const violates = (one: Plan): boolean =>
+      violationsOf(attempt(one)).some((violation) => violation.invariant === invariant)
     const details = fc.check(
       fc.property(plan, (one) => !violates(one)),
       { seed, path: at, numRuns: 1, endOnFailure: !shrink, interruptAfterTimeLimit: SHRINK_MS }
     )
     const smallest = details.counterexample?.[0]
     if (smallest === undefined || smallest === null) {
-      return { invariant, seed, path: at, plan: "", history: "", violations: [{ invariant, where: "simulation", message: "was not found again" }] }
+      return {
+        invariant,
+        seed,
+        path: at,
+        plan: "",
+        history: "",
+        violations: [{ invariant, where: "simulation", message: "was not found again" }]
+      }
     }
     const outcome = attempt(smallest)
     return {
@@ -99,5 +115,12 @@ export const explore = ({ first = false, only, path, runs, seed, shrink }: Explo
       history: "violations" in outcome ? describeHistory(outcome.history) : ""
     }
   })
-  return { runs: index, digest, ms: Math.round(performance.now() - began), judged: Object.fromEntries(judged), faults, failures }
+  return {
+    runs: index,
+    digest,
+    ms: Math.round(performance.now() - began),
+    judged: Object.fromEntries(judged),
+    faults,
+    failures
+  }
 }

@@ -44,7 +44,9 @@ describe("simulated histories", () => {
 
   const failuresOf = (invariant: string): ReadonlyArray<string> =>
     explored.flatMap(({ options, report }) =>
-      report.failures.filter((failure) => failure.invariant === invariant).map((failure) => describeFailure(failure, options))
+      report.failures
+        .filter((failure) => failure.invariant === invariant)
+        .map((failure) => describeFailure(failure, options))
     )
 
   for (const [invariant, what] of Object.entries(INVARIANTS)) {

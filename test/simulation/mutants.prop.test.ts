@@ -35,7 +35,11 @@ describe("deliberately broken builds", () => {
   for (const { invariant, name, what } of mutants) {
     it(`${invariant} catches ${name}: ${what}`, () => {
       const report = reports.get(name)
-      assert.deepStrictEqual(report?.failures.map((failure) => failure.invariant), [invariant], `not caught in ${report?.runs} histories`)
+      assert.deepStrictEqual(
+        report?.failures.map((failure) => failure.invariant),
+        [invariant],
+        `not caught in ${report?.runs} histories`
+      )
     })
   }
 

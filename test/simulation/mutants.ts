@@ -17,7 +17,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "ack-without-commit",
     invariant: "I1",
     what: "A commit that failed is told like one that succeeded.",
-    substitutions: [change("src/write-side/Committer.ts", "      yield* appended\n", "      yield* Effect.ignore(appended)\n")]
+    substitutions: [
+      change("src/write-side/Committer.ts", "      yield* appended\n", "      yield* Effect.ignore(appended)\n")
+    ]
   },
   {
     name: "told-before-commit",
@@ -35,7 +37,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "any-content-is-a-repeat",
     invariant: "I3",
     what: "Another content under a cid that is taken is answered as a repeat.",
-    substitutions: [change("src/domain/decide.ts", "facts.prior.digest === digest\n", "facts.prior.digest.length > 0\n")]
+    substitutions: [
+      change("src/domain/decide.ts", "facts.prior.digest === digest\n", "facts.prior.digest.length > 0\n")
+    ]
   },
   {
     name: "seqs-with-holes",
@@ -43,7 +47,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     what: "Every event takes two seqs, and the log does not look.",
     substitutions: [
       change("src/domain/decide.ts", "      seq: state.seq + 1,\n", "      seq: state.seq + 2,\n"),
-      change("src/write-side/EventLogMemory.ts", "    if ((kept?.head.seq ?? 0) !== before.seq ||", "    if (before.seq < 0 ||"),
+      change(
+        "src/write-side/EventLogMemory.ts",
+        "    if ((kept?.head.seq ?? 0) !== before.seq ||",
+        "    if (before.seq < 0 ||"
+      ),
       change("src/write-side/EventLogRecords.ts", "if (event.seq !== last.seq + 1 ||", "if (")
     ]
   },
@@ -88,7 +96,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     what: "A committer that does not know how its commit ended goes on from where it was, and nothing fences it.",
     substitutions: [
       change("src/write-side/Committer.ts", "    this.#heads.delete(partition)\n", ""),
-      change("src/write-side/EventLogMemory.ts", "return head.epoch !== run.epoch || head.position !== run.position", "return run.epoch < 0")
+      change(
+        "src/write-side/EventLogMemory.ts",
+        "return head.epoch !== run.epoch || head.position !== run.position",
+        "return run.epoch < 0"
+      )
     ]
   },
   {
@@ -108,7 +120,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     invariant: "I10",
     what: "An event that comes a second time on a node's stream is given a second time.",
     substitutions: [
-      change("src/edge/Feed.ts", "      if (event.seq <= given.seq) return\n      if (event.seq === given.seq + 1) this.#give", "      if (event.seq <= given.seq + 1) this.#give")
+      change(
+        "src/edge/Feed.ts",
+        "      if (event.seq <= given.seq) return\n      if (event.seq === given.seq + 1) this.#give",
+        "      if (event.seq <= given.seq + 1) this.#give"
+      )
     ]
   },
   {
@@ -116,7 +132,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     invariant: "I11",
     what: "A connection goes live without its user's route.",
     substitutions: [
-      change("src/edge/Node.ts", "        break\n      }\n    }\n    return this.#router.register(user)", "        break\n      }\n    }\n    return Effect.void")
+      change(
+        "src/edge/Node.ts",
+        "        break\n      }\n    }\n    return this.#router.register(user)",
+        "        break\n      }\n    }\n    return Effect.void"
+      )
     ]
   },
   {
@@ -124,7 +144,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     invariant: "I12",
     what: "A resume leaves the first missed event of a conversation out.",
     substitutions: [
-      change("src/read-side/missed.ts", '{ _tag: "Replay", conv, after, head }', '{ _tag: "Replay", conv, after: after + 1, head }')
+      change(
+        "src/read-side/missed.ts",
+        '{ _tag: "Replay", conv, after, head }',
+        '{ _tag: "Replay", conv, after: after + 1, head }'
+      )
     ]
   },
   {
@@ -138,7 +162,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     invariant: "I14",
     what: "Queries do not wait for the read models to have what the asker has seen.",
     substitutions: [
-      change("src/read-side/QueriesLive.ts", "return readModels.reached(atLeast, BEHIND_MS).pipe(", "return Effect.succeed(true).pipe("),
+      change(
+        "src/read-side/QueriesLive.ts",
+        "return readModels.reached(atLeast, BEHIND_MS).pipe(",
+        "return Effect.succeed(true).pipe("
+      ),
       change("src/read-side/QueriesLive.ts", "readModels.reached(atLeast, 0)", "Effect.succeed(true)")
     ]
   },
@@ -147,7 +175,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     invariant: "I15",
     what: "A projection applies an event again when it comes again.",
     substitutions: [
-      change("src/read-side/Store.ts", "      if (event.position <= checkpoint) continue\n", "      if (event.position <= checkpoint) project(rows, event)\n      if (event.position <= checkpoint) continue\n")
+      change(
+        "src/read-side/Store.ts",
+        "      if (event.position <= checkpoint) continue\n",
+        "      if (event.position <= checkpoint) project(rows, event)\n      if (event.position <= checkpoint) continue\n"
+      )
     ]
   },
   {
@@ -155,9 +187,21 @@ export const mutants: ReadonlyArray<Mutant> = [
     invariant: "I16",
     what: "The projector tells clients of the marks that it applies.",
     substitutions: [
-      change("src/read-side/Projector.ts", 'import { fill,', 'import { Router } from "../platform/Router.ts"\nimport { fill,'),
-      change("src/read-side/Projector.ts", "make(yield* EventLog, yield* EventBus, yield* ReadModels)", "make(yield* EventLog, yield* EventBus, yield* ReadModels, yield* Router)"),
-      change("src/read-side/Projector.ts", 'readModels: ReadModels["Service"]): Projector["Service"] => {', 'readModels: ReadModels["Service"], router: Router["Service"]): Projector["Service"] => {'),
+      change(
+        "src/read-side/Projector.ts",
+        "import { fill,",
+        'import { Router } from "../platform/Router.ts"\nimport { fill,'
+      ),
+      change(
+        "src/read-side/Projector.ts",
+        "make(yield* EventLog, yield* EventBus, yield* ReadModels)",
+        "make(yield* EventLog, yield* EventBus, yield* ReadModels, yield* Router)"
+      ),
+      change(
+        "src/read-side/Projector.ts",
+        'readModels: ReadModels["Service"]): Projector["Service"] => {',
+        'readModels: ReadModels["Service"], router: Router["Service"]): Projector["Service"] => {'
+      ),
       change(
         "src/read-side/Projector.ts",
         "    return (known = yield* readModels.apply(runs))\n",
@@ -176,7 +220,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "former-members-read",
     invariant: "I17",
     what: "Who was a member once may read for ever.",
-    substitutions: [change("src/read-side/QueriesLive.ts", "if (access?.member === true) return", "if (access !== undefined) return")]
+    substitutions: [
+      change("src/read-side/QueriesLive.ts", "if (access?.member === true) return", "if (access !== undefined) return")
+    ]
   },
   {
     name: "queue-without-end",
@@ -189,7 +235,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     invariant: "I19",
     what: "Refusals are not sent, and what is not answered is forgotten.",
     substitutions: [
-      change("src/write-side/Batch.ts", "          outgoing.push(answerTo(command, decision))\n          continue", '          if (decision._tag === "Repeat") outgoing.push(answerTo(command, decision))\n          continue'),
+      change(
+        "src/write-side/Batch.ts",
+        "          outgoing.push(answerTo(command, decision))\n          continue",
+        '          if (decision._tag === "Repeat") outgoing.push(answerTo(command, decision))\n          continue'
+      ),
       constant("src/edge/Connection.ts", "ANSWER_WITHIN_MS", 250_000)
     ]
   }

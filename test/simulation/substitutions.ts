@@ -44,6 +44,7 @@ export const substitute = (substitutions: ReadonlyArray<Substitution>): (() => v
     }
   })
   return () => {
-    if (waiting.size > 0) throw new Error(`Not loaded: ${[...waiting.keys()].map((url) => fileURLToPath(url)).join(", ")}`)
+    if (waiting.size > 0)
+      throw new Error(`Not loaded: ${[...waiting.keys()].map((url) => fileURLToPath(url)).join(", ")}`)
   }
 }

@@ -84,7 +84,10 @@ export const listen = async (raw: RawClient, user: string): Promise<Talk> => {
     ask: async (frame) => {
       const given = "cid" in frame || "rid" in frame
       const name = given ? {} : COMMANDS.has(frame["t"] as string) ? { cid: unique("c") } : { rid: unique("r") }
-      const full: Fields = { ...(BOTH.has(frame["t"] as string) ? { cid: unique("c"), rid: unique("r") } : name), ...frame }
+      const full: Fields = {
+        ...(BOTH.has(frame["t"] as string) ? { cid: unique("c"), rid: unique("r") } : name),
+        ...frame
+      }
       const from = raw.all.length
       raw.send(full)
       return until(`the answer to ${JSON.stringify(full).slice(0, 200)}`, () =>
@@ -106,13 +109,19 @@ export const listen = async (raw: RawClient, user: string): Promise<Talk> => {
 const COMMANDS: ReadonlySet<string> = new Set(["send", "edit", "delete", "react"])
 const BOTH: ReadonlySet<string> = new Set(["create", "members", "leave", "title"])
 
-const isAnswer = ({ state, t }: Received): boolean => t === "reply" || t === "err" || (t === "ack" && state === "persisted")
+const isAnswer = ({ state, t }: Received): boolean =>
+  t === "reply" || t === "err" || (t === "ack" && state === "persisted")
 
 const isAbout = (answer: Received, { cid, rid }: Fields): boolean =>
   rid === undefined ? answer["cid"] === cid : answer["rid"] === rid
 
 /** Sends a message and answers its `ack`; fails on a refusal. */
-export const say = async (from: Talk, to: { readonly conv: string } | { readonly to: string }, body: string, more: Fields = {}) => {
+export const say = async (
+  from: Talk,
+  to: { readonly conv: string } | { readonly to: string },
+  body: string,
+  more: Fields = {}
+) => {
   const ack = await from.ask({ t: "send", body, ...to, ...more })
   assert.strictEqual(ack.t, "ack", JSON.stringify(ack))
   return ack as Received & { readonly conv: string; readonly seq: number; readonly at: number; readonly cid: string }

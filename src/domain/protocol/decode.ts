@@ -2,7 +2,15 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as SchemaIssue from "effect/SchemaIssue"
-import { countCharacters, hasAtMost, isConversationId, isSeq, isWellFormedText, TOKEN_PATTERN, USER_PATTERN } from "../ids.ts"
+import {
+  countCharacters,
+  hasAtMost,
+  isConversationId,
+  isSeq,
+  isWellFormedText,
+  TOKEN_PATTERN,
+  USER_PATTERN
+} from "../ids.ts"
 import { type ClientFrame, clientFrames, type ClientOp } from "./client-frames.ts"
 import { isRid, KIND_PATTERN } from "./forms.ts"
 import { explainIssue, show } from "./explain.ts"

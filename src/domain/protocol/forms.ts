@@ -74,5 +74,4 @@ export const usersForm = (max: number) => {
 }
 
 /** Whether a value can be echoed as a `rid`. */
-export const isRid = (value: unknown): value is string =>
-  typeof value === "string" && hasAtMost(value, RID_CHARS)
+export const isRid = (value: unknown): value is string => typeof value === "string" && hasAtMost(value, RID_CHARS)
