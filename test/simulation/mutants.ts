@@ -134,8 +134,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     substitutions: [
       change(
         "src/edge/Node.ts",
-        "        break\n      }\n    }\n    return this.#router.register(user)",
-        "        break\n      }\n    }\n    return Effect.void"
+        "    return Effect.andThen(\n      this.#router.register(user),\n      // The",
+        "    return Effect.andThen(\n      Effect.void,\n      // The"
       )
     ]
   },
