@@ -757,6 +757,15 @@ describe("marks", () => {
     )
   })
 
+  it("count also when the connection ends right after them", async () => {
+    const [ann, bob] = await Promise.all([someone("ann"), someone("bob")])
+    for (let i = 1; i <= 20; i++) await say(ann, { to: bob.user }, `m${i}`)
+    await bob.got("event", ({ seq }) => seq === 20)
+    for (let i = 1; i <= 20; i++) bob.tell({ t: "mark", conv: `dm:${ann.user}:${bob.user}`, seen: i })
+    await bob.leave()
+    await ann.got("receipt", ({ seen }) => seen === 20)
+  })
+
   it("are counted in groups of more than 50", async () => {
     const [ann, bob] = await Promise.all([someone("ann"), someone("bob")])
     const conv = await makeGroup(ann, [bob.user, ...Array.from({ length: 50 }, (_, i) => `many-${i}`)])
