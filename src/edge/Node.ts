@@ -23,6 +23,9 @@ import { eventFrame, Frame } from "./Frame.ts"
 /** Requests over HTTP that wait for their command at once; the next is `busy`. */
 const REQUESTS = 10_000
 
+/** Milliseconds from one tick to the next, which is due after a second, from which on time itself is not trusted. */
+const LATE_MS = 5_000
+
 /** The limits of one edge, as the settings give them. */
 export interface EdgeLimits {
   readonly perSecond: number
@@ -83,6 +86,7 @@ export class Node {
   readonly #listeners = new Map<UserId, Set<Listener>>()
   readonly #watchers = new Map<UserId, Set<Connection>>()
   readonly #audiences: Audiences
+  #tickedAt = 0
 
   constructor(options: NodeOptions) {
     const { limits } = options
@@ -343,8 +347,14 @@ export class Node {
   /** Once a second, for every connection. */
   tick(): void {
     const now = this.now()
+    // This process was stopped, or its clock was put: that nobody was heard says nothing about them.
+    const isLate = Math.abs(now - this.#tickedAt) > LATE_MS
+    this.#tickedAt = now
     const cursorOf = (vector: Vector): string => encodeCursor(this.log.id, vector)
-    for (const connection of this.#sessions.values()) connection.tick(now, cursorOf)
+    for (const connection of this.#sessions.values()) {
+      if (isLate) connection.pong()
+      connection.tick(now, cursorOf)
+    }
     this.#metrics.update("connections", this.#sessions.size)
   }
 
