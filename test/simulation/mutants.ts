@@ -91,15 +91,15 @@ export const mutants: ReadonlyArray<Mutant> = [
     substitutions: [change("src/write-side/Batch.ts", "members: [...members.values()]\n", "members: []\n")]
   },
   {
-    name: "no-fence",
+    name: "positions-again",
     invariant: "I8",
-    what: "A committer that does not know how its commit ended goes on from where it was, and nothing fences it.",
+    what: "A committer goes on from where it began, and the log does not compare.",
     substitutions: [
-      change("src/write-side/Committer.ts", "    this.#heads.delete(partition)\n", ""),
+      change("src/write-side/Committer.ts", "position: head.position + run.events.length", "position: head.position"),
       change(
         "src/write-side/EventLogMemory.ts",
         "return head.epoch !== run.epoch || head.position !== run.position",
-        "return run.epoch < 0"
+        "return head.epoch !== run.epoch"
       )
     ]
   },

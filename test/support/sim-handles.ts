@@ -166,8 +166,6 @@ export class Interference {
         if (!process.alive) return
         const fault = this.fault(op)
         this.ambush?.(process, op)
-        if ((globalThis as { TRACE?: boolean }).TRACE)
-          console.log(this.loop.now - 1_700_000_000_000, process.name, op, fault?.kind ?? "")
         const kind = fault?.kind
         const wait = WAITS.has(op)
         if (kind === "crash-before") return process.kill()

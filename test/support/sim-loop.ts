@@ -193,7 +193,7 @@ export class Process implements Scheduler.Scheduler {
         nextDoubleUnsafe: () => loop.random.below(2 ** 32) / 2 ** 32,
         nextIntUnsafe: () => loop.random.below(2 ** 32) - 2 ** 31
       }),
-      Context.add(References.MinimumLogLevel, ((globalThis as { TRACE?: boolean }).TRACE ? "All" : "None") as "None")
+      Context.add(References.MinimumLogLevel, "None")
     )
   }
 
