@@ -115,11 +115,7 @@ export interface MessageSent {
   readonly at: number
 }
 
-/**
- * The log holds the event, by a majority and its journal: it has its place for ever. Published by the relay.
- *
- * @public
- */
+/** The log holds the event, by a majority and its journal: it has its place for ever. The relay tells it to the nodes concerned. */
 export interface MessagePersisted {
   readonly _tag: "MessagePersisted"
   readonly event: TimelineEvent

@@ -215,7 +215,7 @@ export class Node {
   take(items: ReadonlyArray<NodeItem>): void {
     for (const item of items) {
       switch (item._tag) {
-        case "Event":
+        case "MessagePersisted":
           this.#event(item.event, item.users)
           break
         case "Answer":

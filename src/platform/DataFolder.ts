@@ -99,9 +99,10 @@ const attempt = <A>(folder: string, work: () => A): Effect.Effect<A, DataFolderU
 
 /** Makes a folder and those above it. Not by `recursive`, which never ends where a folder is there and takes none, as under /proc. */
 const makeFolder = (folder: string): void => {
-  if (fs.existsSync(folder)) return
+  const found = fs.statSync(folder, { throwIfNoEntry: false })
+  if (found?.isDirectory() === true) return
   const above = path.dirname(folder)
-  if (above !== folder) makeFolder(above)
+  if (found === undefined && above !== folder) makeFolder(above)
   fs.mkdirSync(folder, { mode: 0o700 })
 }
 

@@ -1,7 +1,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { TimelineEvent } from "../domain/events.ts"
+import type { MessagePersisted } from "../domain/events.ts"
 import type { ClientId, ConversationId, Seq, UserId } from "../domain/ids.ts"
 import type { Rejection } from "../domain/rejections.ts"
 
@@ -39,7 +39,7 @@ export type ReceiptChange =
 /** What is appended to a node's stream. A node takes its items in the order in which they were appended. */
 export type NodeItem =
   /** For the users concerned on that node; the session in `event.origin` is answered with it. */
-  | { readonly _tag: "Event"; readonly event: TimelineEvent; readonly users: ReadonlyArray<UserId> }
+  | (MessagePersisted & { readonly users: ReadonlyArray<UserId> })
   | { readonly _tag: "Answer"; readonly answer: Answer }
   | {
       readonly _tag: "Receipt"

@@ -14,6 +14,9 @@ import { StateCache } from "./StateCache.ts"
 /** How long one commit may take before it is given up and looked up again. */
 const COMMIT_TIMEOUT = "20 seconds"
 
+/** Between two tries at commands that came out of order, when there is nothing else to do. */
+const JUMP_PAUSE = "50 millis"
+
 export interface CommitterOptions {
   /** This process, as the partition heads name their owner. */
   readonly owner: string
@@ -110,7 +113,11 @@ class Committer {
         yield* Effect.logWarning(`Partition ${partition}: commands arrived out of order and are asked for again.`)
         yield* this.#restart(partition)
       }
-      if (admitted.length === 0) return admitted
+      if (admitted.length === 0) {
+        // What is missing may be long in coming: asked for in a pause, not in a loop.
+        yield* Effect.sleep(JUMP_PAUSE)
+        return admitted
+      }
       const now = yield* Clock.currentTimeMillis
       const batch = new Batch(
         admitted.map((delivery) => delivery.batch),

@@ -312,5 +312,5 @@ const nodeItem = (
   users: ReadonlyArray<UserId>
 ): NodeItem =>
   item._tag === "Event"
-    ? { _tag: "Event", event: item.event, users }
+    ? { _tag: "MessagePersisted", event: item.event, users }
     : { _tag: "Receipt", receipt: item.receipt(), users, session: item.session }

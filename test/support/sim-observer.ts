@@ -81,7 +81,7 @@ export class Observer {
 
   /** I2 and I8: nothing is told that is not in the log. */
   #addressed(item: NodeItem): void {
-    if (item._tag === "Event") this.#expectInLog(item.event, "was appended to a node's stream")
+    if (item._tag === "MessagePersisted") this.#expectInLog(item.event, "was appended to a node's stream")
     if (item._tag === "Progress") {
       const head = this.#log.heads()[item.partition]!
       this.evidence.expect(

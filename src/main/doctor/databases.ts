@@ -3,6 +3,7 @@ import * as fs from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { type DataPaths, explainFileError, mebibytes } from "../../platform/DataFolder.ts"
 import type { SettingsValues } from "../../platform/Settings.ts"
+import { checkHeader, SqliteUnusable } from "../../platform/worker/sqlite.ts"
 import { FORMAT, metaOf } from "../../write-side/EventLogSqliteFile.ts"
 import { bad, type Finding, good, note } from "./finding.ts"
 
@@ -40,13 +41,14 @@ const checkFile = (
   let database: DatabaseSync | undefined
   try {
     const bytes = fs.statSync(file).size
+    checkHeader({ file, readOnly: true })
     database = new DatabaseSync(file, { readOnly: true, timeout: 2_000 })
     const rows = database.prepare("PRAGMA quick_check(3)").all()
     const found = rows.map((row) => String(Object.values(row)[0]))
     if (found.length !== 1 || found[0] !== "ok") return damaged(`${name} ${file} is damaged (${found.join("; ")})`)
     return more(database) ?? good(`${name}: whole, ${mebibytes(bytes)}`)
   } catch (cause) {
-    const sqlite = (cause as { errcode?: unknown }).errcode !== undefined
+    const sqlite = cause instanceof SqliteUnusable || (cause as { errcode?: unknown }).errcode !== undefined
     if (sqlite) return damaged(`${name} ${file} cannot be read (${(cause as Error).message})`)
     return bad(`${name} ${file}: ${explainFileError(cause)}`)
   } finally {

@@ -151,7 +151,8 @@ const unusable = (file: string, cause: unknown): SqliteUnusable => {
 }
 
 /** Looks at the first bytes before SQLite does, which would write to a file that it takes for an old journal's. */
-const checkHeader = ({ file, readOnly }: SqliteOptions): void => {
+/** Throws {@link SqliteUnusable} for a file that does not begin as an SQLite database does. An absent or empty one may. */
+export const checkHeader = ({ file, readOnly }: Pick<SqliteOptions, "file" | "readOnly">): void => {
   let header: Buffer
   try {
     if (readOnly !== true) fs.accessSync(path.dirname(file), fs.constants.W_OK | fs.constants.X_OK)
