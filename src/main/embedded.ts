@@ -1,4 +1,5 @@
 /** All roles on the embedded engines: two SQLite files, buses and routes in memory. The one place that chooses adapters. */
+import * as fs from "node:fs"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
@@ -23,7 +24,7 @@ import { layerMemory as layerEventBus, makeMemoryEventBus } from "../write-side/
 import { EventLog } from "../write-side/EventLog.ts"
 import { layerSqlite as layerLogFile } from "../write-side/EventLogSqlite.ts"
 import { Relay } from "../write-side/Relay.ts"
-import { background, fatal } from "./background.ts"
+import { background, type Ending, fatal } from "./background.ts"
 
 const WATCH_EVERY = "2 seconds"
 /** A conversation to ask for, when all that counts is that there is an answer. */
@@ -132,3 +133,18 @@ const watch = Effect.gen(function* () {
     )
   }
 }).pipe(Effect.andThen(Effect.sleep(WATCH_EVERY)), Effect.forever)
+
+/** Ends the process when the log's file is no longer the one that was opened: what is written to a deleted file is gone with the process. */
+export const watchLogFile = (paths: DataPaths): Effect.Effect<never, never, Ending> =>
+  Effect.suspend(() => {
+    const inodeOf = (): number | undefined => fs.statSync(paths.log, { throwIfNoEntry: false })?.ino
+    const opened = inodeOf()
+    const look = Effect.suspend(() =>
+      inodeOf() === opened
+        ? Effect.void
+        : fatal(
+            `${paths.log} was moved or deleted while this server wrote to it; put it back, or a backup, and start again`
+          )
+    )
+    return look.pipe(Effect.andThen(Effect.sleep(WATCH_EVERY)), Effect.forever)
+  })

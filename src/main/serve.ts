@@ -12,7 +12,7 @@ import { layerLogging, logFormat } from "../platform/Logging.ts"
 import { Readiness } from "../platform/Readiness.ts"
 import { isLoopback, Settings, settingsWarnings, type SettingsValues } from "../platform/Settings.ts"
 import { background, Ending } from "./background.ts"
-import { checkAuth, layerLog, layerReadModels, layerServer, startRoles } from "./embedded.ts"
+import { checkAuth, layerLog, layerReadModels, layerServer, startRoles, watchLogFile } from "./embedded.ts"
 import { measure } from "./gauges.ts"
 import { listen } from "./listen.ts"
 import { controlHandlers } from "./maintenance.ts"
@@ -67,6 +67,7 @@ export const serve = Effect.gen(function* () {
   const services = yield* Layer.build(layerServer(settings, secret)).pipe(Effect.provide(files))
   return yield* Effect.gen(function* () {
     yield* startRoles(settings)
+    yield* background("watch of the log's file", watchLogFile(paths))
     yield* background("gauges", measure(paths.root))
     for (const warning of warnings(settings)) yield* Effect.logWarning(warning)
     yield* buildWeb

@@ -79,7 +79,7 @@ const sameInBoth = Effect.fnUntraced(function* (batches: ReadonlyArray<ReadonlyA
     Effect.flatMap(Layer.build(layer), (context) =>
       Effect.gen(function* () {
         const log = yield* EventLog
-        const committer = yield* LogCommitter.claim(log)
+        const committer = yield* LogCommitter.claim(log, { edge: "edge" })
         let at = 0
         for (const wishes of batches) yield* committer.commit(wishes, { at: ++at })
         return yield* answers(log)

