@@ -1,0 +1,268 @@
+/** The way to Redis: one connection with bounds, for the adapters that speak to it. */
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { Redis } from "ioredis"
+import { type EngineAddress, shownUrl, tlsOptions } from "./EngineAddress.ts"
+
+/**
+ * Redis did not answer, or refused. Of a call that failed with `timeout` or `closed` nobody knows whether it was carried out. `reason` and `cause` never hold
+ * arguments of the call: they may be messages of people, or a password.
+ */
+export class RedisUnavailable extends Schema.TaggedError<RedisUnavailable>()("RedisUnavailable", {
+  operation: Schema.String,
+  /**
+   * What programs tell the cases apart by: ours (`closed`, `timeout`, `busy`, `bad-url`), or the first word of Redis' own answer (`OOM`, `READONLY`,
+   * `WRONGPASS`, …).
+   */
+  code: Schema.String,
+  reason: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    return `Redis did not answer (${this.operation}): ${this.reason}`
+  }
+}
+
+export interface RedisConnectionOptions {
+  readonly address: EngineAddress
+  /** As `CLIENT LIST` shows it, after `darda-`. */
+  readonly name: string
+  /** Milliseconds for one call, its wait for a place included; 1,000 unless given. For a connection that blocks: longer than it blocks. */
+  readonly timeoutMs?: number
+  /** Calls on their way at once, 64 unless given. As many again times 16 may wait for a place; more fail with `busy`. */
+  readonly inFlight?: number
+}
+
+/** A command as it is written: its name (or that of a {@link Script}, with the number of its keys first) and its arguments. */
+export type RedisCommand = readonly [name: string, ...args: ReadonlyArray<string | number | Buffer>]
+
+/** A script that a connection knows: sent by its hash, and whole where the server does not have it (yet, or any more). */
+export type Script = (
+  client: Redis,
+  keys: ReadonlyArray<string>,
+  args: ReadonlyArray<string | number | Buffer>
+) => Promise<unknown>
+
+export interface RedisConnection {
+  /**
+   * Makes a call: `work` writes to the client at once, and its promise is the answer. While there is no connection this fails at once, and it never
+   * outlasts the time-out. An interrupted call is carried out all the same, and only its answer is dropped.
+   */
+  readonly run: <A>(operation: string, work: (client: Redis) => Promise<A>) => Effect.Effect<A, RedisUnavailable>
+  /** Defines a script under a name that no command has. All keys of one call must be in one slot. */
+  readonly script: (name: string, lua: string) => Script
+  /** Whether there is a connection, as far as this end knows. */
+  readonly isReady: () => boolean
+  /**
+   * Called with every new connection, the present one included, until the scope closes: what Redis knows of a connection or may have forgotten meanwhile has to be made anew.
+   */
+  readonly onReady: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
+  /** The client itself, for what `run` does not fit: subscriptions. It queues nothing while there is no connection. */
+  readonly client: Redis
+}
+
+const TIMEOUT_MS = 1_000
+const IN_FLIGHT = 64
+/** Calls that may wait for a place, for each that may be on its way. */
+const WAITING_EACH = 16
+/** A start waits this long for Redis, so that the first calls find it, and then goes on without. */
+const FIRST_MS = 2_000
+const CONNECT_MS = 3_000
+/** A question that must be answered: it finds a connection whose other end is gone also when nothing else is asked. */
+const PING_MS = 1_000
+const RETRY_FIRST_MS = 50
+const RETRY_LAST_MS = 2_000
+
+/**
+ * Connects, and connects again for as long as the scope lives. Redis may be away at the start too: then this takes 2 s, and calls fail until it is there. Fails only for
+ * an address that is none.
+ *
+ * A connection on which answers are due and nothing comes for twice the time-out is given up: its other end is gone, or stopped. What is on its way when a
+ * connection ends fails, and is never sent again by itself.
+ */
+export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
+  options: RedisConnectionOptions
+): Effect.fn.Return<RedisConnection, RedisUnavailable, Scope.Scope> {
+  const { address, name } = options
+  const timeoutMs = options.timeoutMs ?? TIMEOUT_MS
+  const place = yield* addressOf(address)
+  const shown = shownUrl(address)
+  const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  let lost = false
+  let lastError = "the connection was closed"
+
+  const client = yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const client = new Redis({
+        ...place,
+        connectionName: `darda-${name}`,
+        lazyConnect: true,
+        // What cannot be sent now fails now: reads have the log, and everything else is tried again by who wants it.
+        enableOfflineQueue: false,
+        autoResendUnfulfilledCommands: false,
+        maxRetriesPerRequest: 0,
+        connectTimeout: CONNECT_MS,
+        socketTimeout: 2 * timeoutMs,
+        keepAlive: 10_000,
+        retryStrategy: (times) =>
+          Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2)
+      })
+      client.on("error", (error: Error) => void (lastError = error.message.replace(/\.+$/, "")))
+      client.on("close", () => {
+        if (lost) return
+        lost = true
+        runFork(Effect.logWarning(`No connection to Redis at ${shown} (${name}): ${lastError}. It is tried again.`))
+      })
+      client.on("ready", () => {
+        if (lost) runFork(Effect.logInfo(`Connected to Redis at ${shown} again (${name}).`))
+        lost = false
+      })
+      return client
+    }),
+    (client) =>
+      Effect.sync(() => {
+        lost = true
+        client.disconnect()
+      })
+  )
+  const calls = makeCalls(client, timeoutMs, options.inFlight ?? IN_FLIGHT)
+
+  yield* Effect.callback<void>((resume) => {
+    const done = () => resume(Effect.void)
+    client.once("ready", done)
+    client.connect().catch(() => {})
+    return Effect.sync(() => client.off("ready", done))
+  }).pipe(Effect.timeoutOrElse({ duration: FIRST_MS, orElse: () => Effect.void }))
+  yield* Effect.sync(() => {
+    if (client.status === "ready") client.ping().catch(() => {})
+  }).pipe(Effect.andThen(Effect.sleep(PING_MS)), Effect.forever, Effect.forkScoped)
+
+  return {
+    client,
+    run: calls,
+    isReady: () => client.status === "ready",
+    script: (name, lua) => {
+      client.defineCommand(name, { lua })
+      return (client, keys, args) =>
+        (client as unknown as Record<string, (...args: ReadonlyArray<unknown>) => Promise<unknown>>)[name]!(
+          keys.length,
+          keys,
+          args
+        )
+    },
+    onReady: (listener) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          client.on("ready", listener)
+          if (client.status === "ready") listener()
+        }),
+        () => Effect.sync(() => client.off("ready", listener))
+      )
+  }
+})
+
+/** Sends commands together, in one write, and answers their replies in the same order. Fails with the first one that was refused. */
+export const pipelined = async (
+  client: Redis,
+  commands: ReadonlyArray<RedisCommand>
+): Promise<ReadonlyArray<unknown>> => {
+  const replies = (await client.pipeline(commands as unknown as Array<Array<string | number | Buffer>>).exec()) ?? []
+  return replies.map(([error, reply]) => {
+    if (error !== null) throw error
+    return reply
+  })
+}
+
+/** Places for calls, taken in the order in which they come, and given back when Redis has answered or the connection has ended. */
+const makeCalls = (client: Redis, timeoutMs: number, places: number): RedisConnection["run"] => {
+  let free = places
+  const waiting = new Set<() => void>()
+  const release = (): void => {
+    for (const next of waiting) {
+      waiting.delete(next)
+      return next()
+    }
+    free++
+  }
+  return <A>(operation: string, work: (client: Redis) => Promise<A>) =>
+    Effect.callback<A, RedisUnavailable>((resume) => {
+      const fail = (code: string, reason: string) =>
+        resume(Effect.fail(new RedisUnavailable({ operation, code, reason, cause: undefined })))
+      if (client.status !== "ready") return fail("closed", "there is no connection")
+      if (free === 0 && waiting.size >= places * WAITING_EACH) return fail("busy", "too many calls wait for it already")
+      const start = (): void => {
+        if (client.status !== "ready") {
+          clearTimeout(timer)
+          fail("closed", "there is no connection any more")
+          return release()
+        }
+        const done = (exit: Effect.Effect<A, RedisUnavailable>): void => {
+          clearTimeout(timer)
+          resume(exit)
+          release()
+        }
+        work(client).then(
+          (value) => done(Effect.succeed(value)),
+          (error: unknown) =>
+            done(error instanceof TypeError ? Effect.die(error) : Effect.fail(refused(operation, error)))
+        )
+      }
+      const timer = setTimeout(() => {
+        waiting.delete(start)
+        fail("timeout", `no answer within ${timeoutMs} ms`)
+      }, timeoutMs)
+      if (free > 0) {
+        free--
+        start()
+      } else waiting.add(start)
+      return Effect.sync(() => {
+        clearTimeout(timer)
+        waiting.delete(start)
+      })
+    })
+}
+
+/** Without what the driver puts into its errors: the command with all its arguments. */
+const refused = (operation: string, error: unknown): RedisUnavailable => {
+  const { message, name } = error instanceof Error ? error : new Error(String(error))
+  // Of a command that it does not know Redis repeats the arguments.
+  const said = message.replace(/, with args beginning with.*/s, "")
+  if (name !== "ReplyError") {
+    const reason = "the connection ended before the answer came"
+    return new RedisUnavailable({ operation, code: "closed", reason, cause: new Error(said) })
+  }
+  // Redis 6 says within a sentence of its own what a script's command was refused for.
+  const code = said.includes("-OOM ") ? "OOM" : (/^[A-Z]+/.exec(said)?.[0] ?? "ERR")
+  return new RedisUnavailable({ operation, code, reason: said, cause: new Error(said) })
+}
+
+/** What the URL says, taken apart here: the driver would take any option of its own from the URL's query. */
+const addressOf = ({ tls, url }: EngineAddress) =>
+  Effect.try({
+    try: () => {
+      const { hostname, password, pathname, port, protocol, username } = new URL(Redacted.value(url))
+      const db = pathname === "" || pathname === "/" ? 0 : Number(pathname.slice(1))
+      if (!/^rediss?:$/.test(protocol) || hostname === "" || !Number.isInteger(db)) throw new Error("not a Redis URL")
+      return {
+        host: hostname.replace(/^\[(.*)\]$/, "$1"),
+        port: port === "" ? 6379 : Number(port),
+        db,
+        ...(username === "" ? {} : { username: decodeURIComponent(username) }),
+        ...(password === "" ? {} : { password: decodeURIComponent(password) }),
+        ...(protocol === "rediss:" ? { tls: tlsOptions(tls) } : {})
+      }
+    },
+    catch: (cause) =>
+      new RedisUnavailable({
+        operation: "connect",
+        code: "bad-url",
+        // Never the URL, and never the parser's words, which repeat it.
+        reason:
+          cause instanceof Error && "_tag" in cause
+            ? cause.message
+            : "its address must look like redis://user:password@host:6379/0, or rediss:// for TLS",
+        cause: undefined
+      })
+  })
