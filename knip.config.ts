@@ -16,14 +16,10 @@ const config: KnipConfig = {
   project: ["{src,test,bench,scripts}/**/*.ts", "web/src/**/*.{ts,tsx}"],
   ignoreExportsUsedInFile: true,
   ignoreDependencies: [
-    // The engines of many processes: their adapters are not built yet.
-    "amqplib",
-    "ioredis",
-    "mongodb",
     // The name under which tsconfig.json sets up @effect/tsgo.
     "@effect/language-service"
   ],
-  ignoreBinaries: ["apt-get", "mount", "umount"]
+  ignoreBinaries: ["apt-get", "mount", "setpriv", "umount"]
 }
 
 export default config

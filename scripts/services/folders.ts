@@ -1,0 +1,9 @@
+/** Where engines keep their data: in the checkout, in folders that git ignores. */
+import { fileURLToPath } from "node:url"
+
+const cache = (name: string) => fileURLToPath(new URL(`../../.cache/${name}`, import.meta.url))
+
+/** Of `npm run services`. */
+export const servicesFolder = cache("services")
+/** Of tests: a folder for each process that started engines. */
+export const testFolder = cache("test-engines")
