@@ -29,7 +29,7 @@ const allowed: Record<string, ReadonlyArray<string>> = {
 const readPorts = ["src/write-side/EventLog.ts", "src/write-side/EventBus.ts"]
 /** What browsers may load of the domain; everything else there they may name as a type. */
 const browserFiles = ["src/domain/ids.ts", "src/domain/protocol/limits.ts", "src/domain/protocol/close-codes.ts"]
-const adapter = /(?:Sqlite|Mongo|Rabbit|Redis|InProcess)\.ts$/
+const adapter = /(?:Sqlite|Mongo|Rabbit|Redis|InProcess|Http)\.ts$/
 const engine = /^(?:node:sqlite|amqplib|ioredis|mongodb)$/
 const worker = /\.worker\.ts$/
 

@@ -12,7 +12,7 @@ import { metricsWriter } from "../platform/Metrics.ts"
 import { Router, type RouterUnavailable } from "../platform/Router.ts"
 import { Queries } from "../read-side/Queries.ts"
 import { CommandBus } from "../write-side/CommandBus.ts"
-import { EventLog } from "../write-side/EventLog.ts"
+import { LogHeads } from "../write-side/EventLog.ts"
 import { Auth } from "./auth/Auth.ts"
 import { Connection } from "./Connection.ts"
 import { Frame } from "./Frame.ts"
@@ -46,7 +46,7 @@ export class Edge extends Context.Service<
 >()("darda/edge/Edge") {
   static readonly layer = (
     limits: EdgeLimits
-  ): Layer.Layer<Edge, never, EventLog | CommandBus | Router | Queries | Auth> =>
+  ): Layer.Layer<Edge, never, LogHeads | CommandBus | Router | Queries | Auth> =>
     Layer.effect(
       Edge,
       Effect.gen(function* () {
@@ -56,7 +56,7 @@ export class Edge extends Context.Service<
         const node = new Node({
           limits,
           now: () => clock.currentTimeMillisUnsafe(),
-          log: yield* EventLog,
+          log: yield* LogHeads,
           bus: yield* CommandBus,
           router,
           queries: yield* Queries,

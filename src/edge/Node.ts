@@ -11,7 +11,7 @@ import type { MetricsWriter } from "../platform/Metrics.ts"
 import type { Answer, NodeItem, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
 import type { Queries } from "../read-side/Queries.ts"
 import type { CommandBus } from "../write-side/CommandBus.ts"
-import type { EventReader, LogUnavailable } from "../write-side/EventLog.ts"
+import type { LogHeads, LogUnavailable } from "../write-side/EventLog.ts"
 import type { Auth, Identity, Unauthorized } from "./auth/Auth.ts"
 import { Audiences } from "./Audiences.ts"
 import { makeBarrier } from "./barrier.ts"
@@ -39,7 +39,7 @@ export interface NodeOptions {
   readonly limits: EdgeLimits
   /** The clock, in milliseconds since 1970 UTC. */
   readonly now: () => number
-  readonly log: EventReader
+  readonly log: LogHeads["Service"]
   readonly bus: CommandBus["Service"]
   readonly router: Router["Service"]
   readonly queries: Queries["Service"]
@@ -65,7 +65,7 @@ export interface Listener {
 export class Node {
   readonly limits: EdgeLimits
   readonly now: () => number
-  readonly log: EventReader
+  readonly log: LogHeads["Service"]
   readonly queries: Queries["Service"]
   readonly fork: (effect: Effect.Effect<void>) => void
   /** What `welcome` tells of the limits. */

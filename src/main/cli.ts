@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { readFileSync } from "node:fs"
 import { decodeSettings, describeProblem, Settings, settingsHelp } from "../platform/Settings.ts"
+import { parseRoles, ROLES } from "./roles.ts"
 import { Failures, oneLine, runProcess } from "./run.ts"
 
 /** The settings of the environment, or every problem with them. */
@@ -24,12 +25,20 @@ const settings = Layer.effect(
   })
 )
 
-const serveNow = Effect.promise(() => import("./serve.ts")).pipe(
-  Effect.flatMap(({ serve }) => serve),
-  Effect.provide(settings)
+const serveAs = (list: string) =>
+  Effect.gen(function* () {
+    const roles = parseRoles(list)
+    if (typeof roles === "string") return yield* Effect.fail(new Failures([roles]))
+    const { serve } = yield* Effect.promise(() => import("./serve.ts"))
+    return yield* serve(roles)
+  }).pipe(Effect.provide(settings))
+
+const rolesFlag = Flag.String("roles").pipe(
+  Flag.withDefault(ROLES.join(",")),
+  Flag.withDescription(`What this process does: one or more of ${ROLES.join(", ")}, separated by commas (all)`)
 )
 
-const serve = Command.make("serve", {}, () => serveNow).pipe(
+const serve = Command.make("serve", { roles: rolesFlag }, ({ roles }) => serveAs(roles)).pipe(
   Command.withDescription("Runs the server. Its settings come from the environment:"),
   Command.withShortDescription("Runs the server (the default)")
 )
@@ -99,7 +108,7 @@ const load = Command.make(
   ])
 )
 
-const root = Command.make("darda", {}, () => serveNow).pipe(
+const root = Command.make("darda", { roles: rolesFlag }, ({ roles }) => serveAs(roles)).pipe(
   Command.withDescription("A chat server: event-sourced from end to end. Without a command it serves."),
   Command.withSubcommands([serve, replay, verify, doctor, load])
 )

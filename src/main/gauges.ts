@@ -1,8 +1,8 @@
 /** What the process as a whole tells `/metrics`: measured every few seconds, since nobody scrapes more often. */
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
 import { freeBytes } from "../platform/DataFolder.ts"
-import { Projector } from "../read-side/Projector.ts"
 
 const EVERY = "5 seconds"
 
@@ -12,18 +12,32 @@ const behind = Metric.gauge("darda_read_models_behind_events", {
   description: "Events of the log that the read models have not applied, when last compared"
 })
 
-/** Measures for ever. */
-export const measure = (folder: string): Effect.Effect<never, never, Projector> =>
+/** One measurement. */
+type Measure = (context: Context.Context<never>) => void
+
+/** Free space of the disk that holds this folder. */
+export const measureDisk =
+  (folder: string): Measure =>
+  (context) => {
+    try {
+      diskFree.updateUnsafe(freeBytes(folder), context)
+    } catch {
+      // A folder that is gone for a moment is for others to notice.
+    }
+  }
+
+/** By how much the read models are behind. */
+export const measureLag =
+  (lag: () => number): Measure =>
+  (context) =>
+    behind.updateUnsafe(lag(), context)
+
+/** Measures for ever: the process's memory, and what else there is. */
+export const measure = (measures: ReadonlyArray<Measure>): Effect.Effect<never> =>
   Effect.gen(function* () {
-    const projector = yield* Projector
     const context = yield* Effect.context<never>()
     return yield* Effect.sync(() => {
       memory.updateUnsafe(process.memoryUsage.rss(), context)
-      behind.updateUnsafe(projector.lag(), context)
-      try {
-        diskFree.updateUnsafe(freeBytes(folder), context)
-      } catch {
-        // A folder that is gone for a moment is for others to notice.
-      }
+      for (const one of measures) one(context)
     }).pipe(Effect.andThen(Effect.sleep(EVERY)), Effect.forever)
   })

@@ -5,7 +5,8 @@
  */
 import * as Context from "effect/Context"
 import { DEFAULTS, FRAME_BYTES, LIMIT_MAX } from "../domain/protocol/limits.ts"
-import { choice, flag, integer, list, type Setting, secret, text } from "./settings-forms.ts"
+import type { EngineAddress } from "./EngineAddress.ts"
+import { choice, engineUrl, flag, integer, list, type Setting, secret, text, unlessFalse } from "./settings-forms.ts"
 
 const ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/
@@ -21,6 +22,27 @@ const isKeySource = (value: string): boolean => {
 
 const limit = (name: string, fallback: number, unit: string, doc: string) =>
   integer({ name, group: "Limits", fallback, min: 1, max: LIMIT_MAX, unit, doc })
+
+const tlsFile = (name: string, doc: string) =>
+  text({ name, group: "Engines", allowed: "a path of a PEM file", accepts: (value) => !value.includes("\0"), doc })
+
+/** The four settings of the way to one engine; they count where its URL asks for TLS. */
+const tls = <const N extends string>(engine: N) => ({
+  caFile: tlsFile(
+    `${engine}_TLS_CA_FILE`,
+    "Authorities that its certificate may come from; those of the system without"
+  ),
+  certFile: tlsFile(`${engine}_TLS_CERT_FILE`, "This process's certificate, where the engine asks for one"),
+  keyFile: tlsFile(`${engine}_TLS_KEY_FILE`, "The key of that certificate"),
+  verify: unlessFalse({
+    name: `${engine}_TLS_VERIFY`,
+    group: "Engines",
+    doc: "false takes any certificate, so that anyone on the way can read and change everything: for tests only"
+  })
+})
+const mongoTls = tls("MONGO")
+const amqpTls = tls("AMQP")
+const redisTls = tls("REDIS")
 
 /** The table of settings, by the name that the code uses. */
 export const settingsTable = {
@@ -65,6 +87,44 @@ export const settingsTable = {
     unit: "seconds",
     doc: "How long a stopping server may take to finish what is under way and to close its connections"
   }),
+  mongoUrl: engineUrl({
+    name: "MONGO_URL",
+    group: "Engines",
+    schemes: ["mongodb", "mongodb+srv"],
+    doc: "A MongoDB 8 replica set, the database as its path (darda without); with AMQP_URL and REDIS_URL, or none of the three"
+  }),
+  amqpUrl: engineUrl({
+    name: "AMQP_URL",
+    group: "Engines",
+    schemes: ["amqp", "amqps"],
+    doc: "RabbitMQ 3.10 or newer, the virtual host as its path"
+  }),
+  redisUrl: engineUrl({
+    name: "REDIS_URL",
+    group: "Engines",
+    schemes: ["redis", "rediss"],
+    doc: "Redis 7, the number of the database as its path"
+  }),
+  readUrl: list({
+    name: "READ_URL",
+    group: "Engines",
+    fallback: [],
+    allowed: "URLs of read processes, such as http://read:8080, separated by commas",
+    accepts: (value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
+    doc: "Where an edge without the role read asks its queries"
+  }),
+  mongoTlsCaFile: mongoTls.caFile,
+  mongoTlsCertFile: mongoTls.certFile,
+  mongoTlsKeyFile: mongoTls.keyFile,
+  mongoTlsVerify: mongoTls.verify,
+  amqpTlsCaFile: amqpTls.caFile,
+  amqpTlsCertFile: amqpTls.certFile,
+  amqpTlsKeyFile: amqpTls.keyFile,
+  amqpTlsVerify: amqpTls.verify,
+  redisTlsCaFile: redisTls.caFile,
+  redisTlsCertFile: redisTls.certFile,
+  redisTlsKeyFile: redisTls.keyFile,
+  redisTlsVerify: redisTls.verify,
   auth: choice({
     name: "AUTH",
     group: "Identity",
@@ -194,9 +254,64 @@ export const isLoopback = (host: string): boolean => LOOPBACK.test(host)
 
 const NOT_SET = "not set"
 
+/** The three engines of many processes; undefined with the embedded ones. */
+export interface EngineAddresses {
+  readonly mongo: EngineAddress
+  readonly amqp: EngineAddress
+  readonly redis: EngineAddress
+}
+
+/** Where the engines are; undefined when none is named. */
+export const engineAddresses = (values: SettingsValues): EngineAddresses | undefined => {
+  const { amqpUrl, mongoUrl, redisUrl } = values
+  if (mongoUrl === undefined || amqpUrl === undefined || redisUrl === undefined) return undefined
+  const files = (engine: "mongo" | "amqp" | "redis") => {
+    const caFile = values[`${engine}TlsCaFile`]
+    const certFile = values[`${engine}TlsCertFile`]
+    const keyFile = values[`${engine}TlsKeyFile`]
+    return {
+      ...(caFile === undefined ? {} : { caFile }),
+      ...(certFile === undefined ? {} : { certFile }),
+      ...(keyFile === undefined ? {} : { keyFile }),
+      verify: values[`${engine}TlsVerify`]
+    }
+  }
+  return {
+    mongo: { url: mongoUrl, tls: files("mongo") },
+    amqp: { url: amqpUrl, tls: files("amqp") },
+    redis: { url: redisUrl, tls: files("redis") }
+  }
+}
+
+/** All three engines, or none: a mixture has no meaning, and a forgotten one must not end in a server on files. */
+const engineProblems = (
+  values: SettingsValues,
+  complain: (name: string, given: string, allowed: string) => void
+): void => {
+  const engines = [
+    ["MONGO_URL", values.mongoUrl],
+    ["AMQP_URL", values.amqpUrl],
+    ["REDIS_URL", values.redisUrl]
+  ] as const
+  const missing = engines.filter(([, url]) => url === undefined)
+  if (missing.length > 0 && missing.length < engines.length) {
+    const given = engines.filter(([, url]) => url !== undefined).map(([name]) => name)
+    for (const [name] of missing) {
+      complain(name, NOT_SET, `the URL of that engine, because ${given.join(" and ")} is set: all three, or none`)
+    }
+  }
+  for (const engine of ["mongo", "amqp", "redis"] as const) {
+    const name = `${engine.toUpperCase()}_TLS_KEY_FILE`
+    if ((values[`${engine}TlsCertFile`] === undefined) !== (values[`${engine}TlsKeyFile`] === undefined)) {
+      complain(name, "set without the other", `set together with ${engine.toUpperCase()}_TLS_CERT_FILE, or not at all`)
+    }
+  }
+}
+
 const combinations = (values: SettingsValues): ReadonlyArray<SettingsProblem> => {
   const problems: Array<SettingsProblem> = []
   const complain = (name: string, given: string, allowed: string) => problems.push({ name, given, allowed })
+  engineProblems(values, complain)
   const keys: ReadonlyArray<readonly [string, string | undefined]> = [
     ["JWT_JWKS_URL", values.jwksUrl],
     ["JWT_PUBLIC_KEY_FILE", values.jwtPublicKeyFile],
@@ -272,6 +387,13 @@ export const settingsWarnings = (values: SettingsValues): ReadonlyArray<string> 
     warnings.push(
       `LIMIT_BURST (${values.limitBurst}) is below LIMIT_PER_SECOND (${values.limitPerSecond}): the burst is what counts then`
     )
+  }
+  for (const engine of ["MONGO", "AMQP", "REDIS"] as const) {
+    if (!values[`${engine.toLowerCase() as "mongo" | "amqp" | "redis"}TlsVerify`]) {
+      warnings.push(
+        `${engine}_TLS_VERIFY=false: whoever is on the way to this engine can read and change everything; never use it where that matters`
+      )
+    }
   }
   return warnings
 }

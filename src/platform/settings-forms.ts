@@ -4,7 +4,7 @@ import * as Redacted from "effect/Redacted"
 /** One setting: what the table of settings consists of. */
 export interface Setting<A> {
   readonly name: string
-  readonly group: "Server" | "Identity" | "Limits" | "Logs"
+  readonly group: "Server" | "Engines" | "Identity" | "Limits" | "Logs"
   /** One line, without a full stop. */
   readonly doc: string
   /** What is allowed, for a person. */
@@ -74,6 +74,15 @@ export const flag = (options: Common): Setting<boolean> => ({
   parse: (given) => (given === "1" ? true : given === "0" ? false : undefined)
 })
 
+/** True unless it is said to be false. */
+export const unlessFalse = (options: Common): Setting<boolean> => ({
+  ...common(options),
+  allowed: "true, false",
+  fallback: true,
+  fallbackText: "true",
+  parse: (given) => (given === "true" ? true : given === "false" ? false : undefined)
+})
+
 /** A text that `accepts` accepts. Without `fallback` it is undefined when not given. */
 export function text(
   options: Common & {
@@ -129,4 +138,21 @@ export const secret = (
   fallback: undefined,
   fallbackText: NONE,
   parse: (given) => (given.length >= options.minChars ? Redacted.make(given) : undefined)
+})
+
+/** An address of an engine with one of these schemes; never shown, since it may hold a password. */
+export const engineUrl = (
+  options: Common & { readonly schemes: ReadonlyArray<string> }
+): Setting<Redacted.Redacted<string> | undefined> => ({
+  ...common(options),
+  secret: true,
+  allowed: `a URL that begins with ${options.schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
+  fallback: undefined,
+  fallbackText: NONE,
+  // Several hosts separated by commas are no URL by the standard, and MongoDB's has them.
+  parse: (given) =>
+    options.schemes.some((scheme) => given.startsWith(`${scheme}://`) && given.length > scheme.length + 3) &&
+    !/\s/.test(given)
+      ? Redacted.make(given)
+      : undefined
 })

@@ -1,5 +1,6 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type { Conversation, Member } from "../domain/conversation.ts"
 import type { Prior } from "../domain/decide.ts"
@@ -204,3 +205,11 @@ export class EventLog extends Context.Service<
     readonly relayed: (entries: ReadonlyArray<OutboxEntry>) => Effect.Effect<void, LogUnavailable>
   }
 >()("darda/write-side/EventLog") {}
+
+/** What an edge needs of the log: whose positions it speaks of, and how far it is. From the log itself, or from a process that reads it. */
+export class LogHeads extends Context.Service<LogHeads, Pick<EventReader, "id" | "partitions" | "heads">>()(
+  "darda/write-side/LogHeads"
+) {
+  /** Of the log in this process. */
+  static readonly layer: Layer.Layer<LogHeads, never, EventLog> = Layer.effect(LogHeads, EventLog)
+}

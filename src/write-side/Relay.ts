@@ -46,6 +46,8 @@ export class Relay extends Context.Service<
     /** Entries that are relayed and may be removed by the next commit. Whoever takes them removes them or puts them back. */
     readonly takeRelayed: () => ReadonlyArray<OutboxEntry>
     readonly putRelayed: (entries: ReadonlyArray<OutboxEntry>) => void
+    /** Waits until everything that was handed over is told, and lets go of its outbox entries: for a process that leaves. */
+    readonly drain: Effect.Effect<void>
     /** The work itself: relays what is handed over, sweeps, tells all nodes how far it is. Never ends. */
     readonly run: Effect.Effect<never>
   }
@@ -67,6 +69,7 @@ export class Relay extends Context.Service<
         recover: (heads) => live.recover(heads),
         takeRelayed: () => live.relayed.splice(0),
         putRelayed: (entries) => void live.relayed.push(...entries),
+        drain: live.drain,
         run: Effect.all(
           [
             Effect.forever(Queue.takeAll(queue).pipe(Effect.flatMap((commits) => live.relay(commits)))),
@@ -252,6 +255,14 @@ class RelayLive {
       yield* this.#toBus(entry.partition, events)
       after = events[events.length - 1]!.position
     }
+  })
+
+  /** Nothing new is handed over any more. */
+  readonly drain = Effect.gen({ self: this }, function* (this: RelayLive) {
+    while (this.#expected.size > 0) yield* Effect.sleep("10 millis")
+    const done = this.relayed.splice(0)
+    // What cannot be let go of is told twice, by whoever finds it.
+    if (done.length > 0) yield* Effect.ignore(this.#log.relayed(done))
   })
 
   /** Once a second: counts that are owed, entries to remove, entries that others forgot, and how far this relay is. */

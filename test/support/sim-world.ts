@@ -27,7 +27,7 @@ import {
   makeMemoryEventBus,
   type MemoryEventBus
 } from "../../src/write-side/EventBusMemory.ts"
-import { EventLog } from "../../src/write-side/EventLog.ts"
+import { EventLog, LogHeads } from "../../src/write-side/EventLog.ts"
 import { layerMemory as logLayer, makeMemoryLog, type MemoryLog } from "../../src/write-side/EventLogMemory.ts"
 import { Relay } from "../../src/write-side/Relay.ts"
 import { replay } from "../../src/read-side/replay.ts"
@@ -360,7 +360,11 @@ const auth = Layer.succeed(Auth, {
   redeemTicket: () => Effect.fail(new Unauthorized({ message: "There are no tickets here." }))
 })
 
-const edgeLayer = Edge.layer(LIMITS).pipe(Layer.provide(queriesLayer), Layer.provide(auth))
+const edgeLayer = Edge.layer(LIMITS).pipe(
+  Layer.provide(queriesLayer),
+  Layer.provide(LogHeads.layer),
+  Layer.provide(auth)
+)
 
 const isConsumer = (result: unknown): result is CommandConsumer =>
   typeof result === "object" && result !== null && "restart" in result

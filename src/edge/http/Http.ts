@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Effect from "effect/Effect"
-import * as HttpApi from "effect/http-api/HttpApi"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as HttpRouter from "effect/http/HttpRouter"
@@ -17,6 +16,7 @@ import { LEGACY_MESSAGES, LEGACY_SOCKET } from "../legacy/messages.ts"
 import { Api, DEV_PATH } from "./api.ts"
 import { layerDocs } from "./docs.ts"
 import { guard, type KnownPath } from "./guard.ts"
+import { knownPaths, ROUTES } from "./paths.ts"
 import { layerHandlers } from "./handlers.ts"
 import { layerAuthorization, layerFormRules } from "./middleware.ts"
 import { problem } from "./problems.ts"
@@ -39,16 +39,6 @@ export interface HttpOptions {
 
 const WEB_SOCKET = "/v1/ws"
 
-/** Paths are matched as they are written: none has two spellings. Parameters may be as long as a request's head allows. */
-const ROUTES = {
-  ignoreTrailingSlash: false,
-  ignoreDuplicateSlashes: false,
-  caseSensitive: true,
-  maxParamLength: 16_384
-}
-
-const patternOf = (path: string): RegExp => new RegExp(`^${path.replace(/:[a-z]+/g, "[^/]+")}$`)
-
 /** Who asks for the WebSocket without saying that they want one. */
 const layerUpgradeRequired = HttpRouter.add(
   "GET",
@@ -59,22 +49,12 @@ const layerUpgradeRequired = HttpRouter.add(
   })
 )
 
-const pathsOf = (isDev: boolean): ReadonlyArray<KnownPath> => {
-  const methods = new Map<string, Array<string>>([
-    ["/openapi.json", ["GET"]],
-    ["/docs", ["GET"]],
-    [WEB_SOCKET, ["GET"]],
-    ...(isDev ? [LEGACY_MESSAGES, LEGACY_SOCKET] : []).map((path): [string, Array<string>] => [path, ["GET"]])
-  ])
-  HttpApi.reflect(Api, {
-    onGroup: () => {},
-    onEndpoint: ({ endpoint: { method, path } }) => {
-      if (!isDev && path === DEV_PATH) return
-      methods.set(path, [...(methods.get(path) ?? []), method])
-    }
-  })
-  return [...methods].map(([path, methods]) => ({ pattern: patternOf(path), methods }))
-}
+const pathsOf = (isDev: boolean): ReadonlyArray<KnownPath> =>
+  knownPaths(
+    Api,
+    ["/openapi.json", "/docs", WEB_SOCKET, ...(isDev ? [LEGACY_MESSAGES, LEGACY_SOCKET] : [])],
+    isDev ? [] : [DEV_PATH]
+  )
 
 /** Everything over HTTP but WebSockets, as a listener for `request` of a node server. Requests end with the scope. */
 export const makeHttp = (

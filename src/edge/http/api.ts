@@ -4,10 +4,9 @@ import * as HttpApiEndpoint from "effect/http-api/HttpApiEndpoint"
 import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
-import * as Schema from "effect/Schema"
+import { health } from "./health.ts"
 import { Authorization, FormRules } from "./middleware.ts"
 import {
-  Alive,
   ConversationPath,
   Conversations,
   ConversationsQuery,
@@ -105,19 +104,6 @@ const dev = HttpApiGroup.make("dev")
   )
   .middleware(FormRules)
   .annotate(OpenApi.Description, "For development")
-
-const health = HttpApiGroup.make("health")
-  .add(
-    HttpApiEndpoint.get("alive", "/healthz", { success: Alive }).annotateMerge(about("Whether the process is alive")),
-    HttpApiEndpoint.get("ready", "/readyz", {
-      success: Alive,
-      error: [problemSchema(503, "Why it is not")]
-    }).annotateMerge(about("Whether it should be given work")),
-    HttpApiEndpoint.get("metrics", "/metrics", {
-      success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))
-    }).annotateMerge(about("Metrics in the text format of Prometheus"))
-  )
-  .annotate(OpenApi.Description, "For those who run it")
 
 /** The API. Fields and parameters that are not listed are refused. */
 export const Api = HttpApi.make("darda")

@@ -3,17 +3,16 @@ import * as Effect from "effect/Effect"
 import * as HttpApiBuilder from "effect/http-api/HttpApiBuilder"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
-import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import { sortedUsers } from "../../domain/commands.ts"
 import { groupConversation } from "../../domain/groupId.ts"
 import { countCharacters, hasAtMost } from "../../domain/ids.ts"
 import { PAGES } from "../../domain/protocol/limits.ts"
-import { Readiness } from "../../platform/Readiness.ts"
 import { Router } from "../../platform/Router.ts"
 import { Queries, type QueryRefused } from "../../read-side/Queries.ts"
 import { Auth } from "../auth/Auth.ts"
 import { Hub, type CommandRefused, type Persisted } from "../Hub.ts"
 import { Api } from "./api.ts"
+import { healthHandlers } from "./health.ts"
 import { CurrentUser } from "./middleware.ts"
 import { problem } from "./problems.ts"
 
@@ -126,18 +125,7 @@ const layerHealth = HttpApiBuilder.group(
   Api,
   "health",
   Effect.fnUntraced(function* (handlers) {
-    const hub = yield* Hub
-    const readiness = yield* Readiness
-    return handlers.handleAll({
-      alive: () => Effect.succeed({ status: "ok" } as const),
-      ready: Effect.fnUntraced(function* () {
-        const reasons = yield* readiness.reasons
-        if (reasons.length === 0 && hub.accepting()) return { status: "ok" } as const
-        const said = reasons.map(({ name, reason }) => `${name}: ${reason}`)
-        return problem("unavailable", said.length === 0 ? "drain: this server is going away" : said.join("; "))
-      }),
-      metrics: () => PrometheusMetrics.format()
-    })
+    return handlers.handleAll(yield* healthHandlers)
   })
 )
 

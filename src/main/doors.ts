@@ -1,0 +1,70 @@
+/** The ways into a process: HTTP and WebSockets, until the scope closes. */
+import * as Effect from "effect/Effect"
+import type { Server } from "node:http"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import type * as Redacted from "effect/Redacted"
+import { makeHttp } from "../edge/http/Http.ts"
+import { makeHealthHttp, makeQueryHttp } from "../edge/http/RoleHttp.ts"
+import { makeLegacyUpgrade } from "../edge/legacy/Socket.ts"
+import { serveWebSockets } from "../edge/WebSocket.ts"
+import { logFormat } from "../platform/Logging.ts"
+import { isLoopback, settingsWarnings, type SettingsValues } from "../platform/Settings.ts"
+import { QUERY_PREFIX } from "../read-side/QueryApi.ts"
+import { webFolder } from "./web.ts"
+
+type Listener = (request: IncomingMessage, response: ServerResponse) => void
+
+/** Where a person on this machine finds the process. */
+export const urlOf = ({ host }: SettingsValues, port: number): string => {
+  const here = isLoopback(host) || host === "0.0.0.0" || host === "::"
+  return `http://${here ? "localhost" : host.includes(":") ? `[${host}]` : host}:${port}`
+}
+
+/** What a person should know before the process serves; `edge`: it has clients. */
+export const warnings = (settings: SettingsValues, edge: boolean): ReadonlyArray<string> => {
+  const found = [...settingsWarnings(settings)]
+  if (edge && settings.auth === "dev") {
+    const who = isLoopback(settings.host) ? "on this machine" : "WHO REACHES THIS PORT, FROM ANYWHERE,"
+    found.push(
+      `AUTH=dev: anyone ${who} can be anyone. Never use it for people who do not trust each other; AUTH=jwt is for them`
+    )
+  }
+  return found
+}
+
+/** Serves requests until the scope closes. */
+const listenTo = (server: Server, listener: Listener) =>
+  Effect.acquireRelease(
+    Effect.sync(() => server.on("request", listener)),
+    () => Effect.sync(() => server.off("request", listener))
+  )
+
+/** Everything that clients ask for. `queries` takes what is below the query API's prefix. */
+export const openEdge = Effect.fnUntraced(function* (settings: SettingsValues, server: Server, queries?: Listener) {
+  const { allowedOrigins, limitBodyChars, limitBurst, limitPerSecond } = settings
+  const limits = { perSecond: limitPerSecond, burst: limitBurst, bodyChars: limitBodyChars }
+  yield* listenTo(server, besides(yield* makeHttp({ webRoot: webFolder, allowedOrigins, limits }), queries))
+  if (settings.auth !== "dev") return yield* serveWebSockets({ server, allowedOrigins })
+  const { limitInFlight: inFlight, limitUserConnections: userConnections } = settings
+  const others = yield* makeLegacyUpgrade({ limits: { ...limits, inFlight, userConnections } })
+  yield* serveWebSockets({ server, allowedOrigins, others })
+})
+
+/** Health, readiness and metrics of a process without clients. */
+export const openHealth = Effect.fnUntraced(function* (server: Server, queries?: Listener) {
+  yield* listenTo(server, besides(yield* makeHealthHttp, queries))
+})
+
+/** The query API. */
+export const queryListener = (secret: Redacted.Redacted<string>) => makeQueryHttp(secret)
+
+const besides =
+  (listener: Listener, queries: Listener | undefined): Listener =>
+  (request, response) =>
+    queries !== undefined && request.url?.startsWith(QUERY_PREFIX) === true
+      ? queries(request, response)
+      : listener(request, response)
+
+/** Says in one line that the process serves, for a person or a machine that waits for it. */
+export const sayReady = (settings: SettingsValues, line: string) =>
+  logFormat(settings) === "json" ? Effect.logInfo(line) : Effect.sync(() => void process.stdout.write(`${line}\n`))
