@@ -9,6 +9,7 @@ const config: KnipConfig = {
     "test/support/*.ts",
     "test/simulation/run.ts",
     "bench/*.ts",
+    "bench/durable/{chat,limit}{Edge,Read,Write}.ts",
     "scripts/*.ts",
     "web/src/main.tsx",
     "web/vite.config.ts"

@@ -1,22 +1,31 @@
 /**
- * `npm run bench -- NAME [--json FILE]`: runs one measurement, prints a table, and writes the same as JSON. Exits with 1 when something measured is
- * outside its target.
+ * `npm run bench -- NAME [--rounds N] [--seconds N] [--json FILE]`: runs one measurement, prints a table, and writes the same as JSON. Exits with 1 when
+ * something measured is outside its target.
  */
 import { writeFileSync } from "node:fs"
 import { parseArgs } from "node:util"
 import { type Bench, machine, table } from "./support.ts"
 
 const benches: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
+  durable: () => import("./durable.ts"),
   embedded: () => import("./embedded.ts"),
   idle: () => import("./idle.ts")
 }
 
-const usage = `Use: npm run bench -- NAME [--json FILE], where NAME is one of ${Object.keys(benches).join(", ")}`
+const usage = `Use: npm run bench -- NAME [--rounds N] [--seconds N] [--json FILE], where NAME is one of ${Object.keys(benches).join(", ")}`
 
-const { positionals, values } = parseArgs({ allowPositionals: true, options: { json: { type: "string" } } })
+const { positionals, values } = parseArgs({
+  allowPositionals: true,
+  options: {
+    json: { type: "string" },
+    rounds: { type: "string", default: "3" },
+    seconds: { type: "string", default: "8" }
+  }
+})
 const name = positionals[0] ?? ""
 const load = Object.hasOwn(benches, name) ? benches[name] : undefined
-if (load === undefined || positionals.length > 1) {
+const options = { rounds: Number(values.rounds), seconds: Number(values.seconds) }
+if (load === undefined || positionals.length > 1 || !(options.rounds >= 1) || !(options.seconds >= 1)) {
   console.error(usage)
   process.exit(1)
 }
@@ -28,7 +37,7 @@ if (before.load > before.cores / 2) {
     `This machine is busy (load ${before.load} on ${before.cores} cores): what is measured now is worse than it is`
   )
 }
-const measured = await bench((line) => console.log(line))
+const measured = await bench((line) => console.log(line), options)
 console.log(`\n${name} on ${before.cpu}, ${before.cores} cores, Node.js ${before.node}\n\n${table(measured)}`)
 if (values.json !== undefined) {
   writeFileSync(

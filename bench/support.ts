@@ -9,6 +9,8 @@ import type { resultJson } from "../src/main/load.ts"
 /** One measured value. `ok` says whether it meets `target`; without a target it is for information. */
 export interface Measured {
   readonly name: string
+  /** What was measured, where several things are beside one another: a column of the table. */
+  readonly of?: string
   readonly value: number
   readonly unit: string
   /** The value of each run, when `value` is their median. */
@@ -17,13 +19,22 @@ export interface Measured {
   readonly ok?: boolean
 }
 
+/** What a run is told on the command line. */
+export interface BenchOptions {
+  /** How often each thing is measured; the median counts. */
+  readonly rounds: number
+  /** How long one measurement takes, where that is a matter of time. */
+  readonly seconds: number
+}
+
 /** A measurement; `say` reports how far it is. */
-export type Bench = (say: (line: string) => void) => Promise<ReadonlyArray<Measured>>
+export type Bench = (say: (line: string) => void, options: BenchOptions) => Promise<ReadonlyArray<Measured>>
 
 /** What `darda load --json` prints. */
 export type Load = ReturnType<typeof resultJson>
 
-const bin = fileURLToPath(new URL("../bin/darda.js", import.meta.url))
+/** The `darda` command. */
+export const bin = fileURLToPath(new URL("../bin/darda.js", import.meta.url))
 const START_MS = 60_000
 
 /** Limits that do not limit: what is measured is the server, not its manners. */
@@ -41,19 +52,22 @@ export interface Server {
   readonly stop: () => Promise<void>
 }
 
-/** Starts a server of its own on a fresh folder and any free port. */
-export const startServer = async (settings: Readonly<Record<string, string>>): Promise<Server> => {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "darda-bench-"))
-  const { PATH, HOME } = process.env
-  const child = spawn(process.execPath, [bin, "serve"], {
-    env: { PATH, HOME, PORT: "0", DATA_DIR: folder, LOG_LEVEL: "info", LOG_FORMAT: "pretty", ...settings },
-    stdio: ["ignore", "pipe", "inherit"]
-  })
+/** How long a process may take to end before it is killed. */
+const STOP_MS = 20_000
+
+/** Starts a program of Node.js with exactly this environment and waits until it says where it is. */
+export const startProcess = async (
+  args: ReadonlyArray<string>,
+  env: Readonly<Record<string, string | undefined>>
+): Promise<Server> => {
+  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit"] })
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
+  const kill = () => void child.kill("SIGKILL")
+  process.once("exit", kill)
   const url = await new Promise<string>((resolve, reject) => {
     let output = ""
-    const timer = setTimeout(() => reject(new Error(`The server was not ready in time:\n${output}`)), START_MS)
-    child.once("exit", (code) => reject(new Error(`The server ended with ${code}:\n${output}`)))
+    const timer = setTimeout(() => reject(new Error(`It was not ready in time:\n${output}`)), START_MS)
+    child.once("exit", (code) => reject(new Error(`It ended with ${code}:\n${output}`)))
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       output = (output + text).slice(-10_000)
       const match = /Darda is ready on (http:\/\/\S+)/.exec(output)
@@ -67,7 +81,24 @@ export const startServer = async (settings: Readonly<Record<string, string>>): P
     url,
     stop: async () => {
       child.kill("SIGTERM")
+      const timer = setTimeout(kill, STOP_MS)
       await ended
+      clearTimeout(timer)
+      process.off("exit", kill)
+    }
+  }
+}
+
+/** Starts a server of its own on a fresh folder and any free port. */
+export const startServer = async (settings: Readonly<Record<string, string>>): Promise<Server> => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "darda-bench-"))
+  const { PATH, HOME } = process.env
+  const env = { PATH, HOME, PORT: "0", DATA_DIR: folder, LOG_LEVEL: "info", LOG_FORMAT: "pretty", ...settings }
+  const server = await startProcess([bin, "serve"], env)
+  return {
+    ...server,
+    stop: async () => {
+      await server.stop()
       fs.rmSync(folder, { recursive: true, force: true })
     }
   }
@@ -115,16 +146,48 @@ export const machine = () => ({
   node: process.version
 })
 
-/** The values as a Markdown table. */
+const shown = (value: number): string =>
+  value >= 1000 ? Math.round(value).toLocaleString("en") : String(Math.round(value * 100) / 100)
+
+const verdict = (ok: boolean | undefined): string => (ok === undefined ? "" : ok ? "✓" : "✗")
+
+/** The values as a Markdown table: a line each, or, where several things are beside one another, a column for each of them. */
 export const table = (measured: ReadonlyArray<Measured>): string => {
-  const number = (value: number) =>
-    value >= 1000 ? Math.round(value).toLocaleString("en") : String(Math.round(value * 100) / 100)
+  const columns = [...new Set(measured.flatMap(({ of }) => of ?? []))]
+  if (columns.length > 0) return comparison(measured, columns)
   return [
     "| what | median | runs | target | |",
     "|---|---:|---|---|---|",
     ...measured.map(
       ({ name, ok, runs, target, unit, value }) =>
-        `| ${name} | ${number(value)} ${unit} | ${(runs ?? []).map(number).join(" · ")} | ${target ?? ""} | ${ok === undefined ? "" : ok ? "✓" : "✗"} |`
+        `| ${name} | ${shown(value)} ${unit} | ${(runs ?? []).map(shown).join(" · ")} | ${target ?? ""} | ${verdict(ok)} |`
     )
+  ].join("\n")
+}
+
+const comparison = (measured: ReadonlyArray<Measured>, columns: ReadonlyArray<string>): string => {
+  const names = [...new Set(measured.map(({ name }) => name))]
+  const rows = names.map((name) => {
+    const values = measured.filter((one) => one.name === name)
+    const cells = columns.map((column) => values.find(({ of }) => of === column))
+    const judged = values.filter(({ target }) => target !== undefined)
+    return [
+      `${name}${values[0]!.unit === "" ? "" : `, ${values[0]!.unit}`}`,
+      ...cells.map((cell) =>
+        cell === undefined
+          ? ""
+          : (cell.runs?.length ?? 0) > 1
+            ? `${shown(cell.value)} (${cell.runs!.map(shown).join(" · ")})`
+            : shown(cell.value)
+      ),
+      judged.map(({ target }) => target).join(", "),
+      judged.map(({ ok }) => verdict(ok)).join(" ")
+    ]
+  })
+  const line = (cells: ReadonlyArray<string>) => `| ${cells.join(" | ")} |`
+  return [
+    line(["what", ...columns, "target", ""]),
+    line(["---", ...columns.map(() => "---:"), "---", "---"]),
+    ...rows.map(line)
   ].join("\n")
 }

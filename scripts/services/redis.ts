@@ -16,7 +16,9 @@ export const redisProgram = (
     ...["--maxmemory", "1gb", "--maxmemory-policy", "noeviction"],
     ...more
   ],
-  env: process.env
+  env: process.env,
+  folder,
+  log: `${folder}.log`
 })
 
 export const redisUrl = (port: number): string => `redis://127.0.0.1:${port}`

@@ -57,18 +57,6 @@ const verify = Command.make("verify", {}, () =>
   )
 ).pipe(Command.withDescription("Computes the read models anew and says where the stored ones differ"))
 
-const outbox = Command.make("outbox").pipe(
-  Command.withDescription("What is committed and not told yet to nodes and read models"),
-  Command.withSubcommands([
-    Command.make("status", {}, () =>
-      Effect.promise(() => import("./maintenance.ts")).pipe(
-        Effect.flatMap(({ outbox }) => outbox),
-        Effect.provide(settings)
-      )
-    ).pipe(Command.withDescription("Commits and events of each partition, and how old the oldest is"))
-  ])
-)
-
 const doctor = Command.make("doctor", {}, () =>
   Effect.promise(() => import("./doctor.ts")).pipe(Effect.flatMap(({ doctor }) => doctor(process.env)))
 ).pipe(
@@ -105,6 +93,7 @@ const load = Command.make(
     ),
     window: positive("window", 128, "Sends of a connection that are not persisted yet, at most"),
     seconds: positive("seconds", 10, "How long to send"),
+    settle: positive("settle", 15, "Seconds that what is still under way at the end is waited for"),
     body: positive("body", 64, "Characters of a message's body"),
     tokenFile: Flag.String("token-file").pipe(
       Flag.optional,
@@ -122,7 +111,7 @@ const load = Command.make(
 
 const root = Command.make("darda", { roles: rolesFlag }, ({ roles }) => serveAs(roles)).pipe(
   Command.withDescription("A chat server: event-sourced from end to end. Without a command it serves."),
-  Command.withSubcommands([serve, replay, verify, outbox, doctor, load])
+  Command.withSubcommands([serve, replay, verify, doctor, load])
 )
 
 const presenter: CliOutput.Presenter = {

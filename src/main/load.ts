@@ -18,6 +18,7 @@ export interface LoadOptions {
   readonly max: boolean
   readonly window: number
   readonly seconds: number
+  readonly settle: number
   readonly body: number
   readonly tokenFile: Option.Option<string>
   readonly json: boolean
@@ -64,6 +65,7 @@ export const load = Effect.fnUntraced(function* (options: LoadOptions) {
     rate: Option.getOrUndefined(options.rate),
     window: options.window,
     seconds: options.seconds,
+    settleSeconds: options.settle,
     bodyChars: options.body
   }
   const generator = yield* Effect.acquireRelease(
@@ -119,6 +121,7 @@ export const resultJson = (plan: LoadPlan, result: LoadResult) => ({
   unanswered: result.unanswered,
   lostConnections: result.lost,
   errors: result.errors,
+  cpuSeconds: round(result.cpuSeconds),
   persistedPerSecond: Math.round(result.persistedPerSecond),
   deliveredPerSecond: Math.round(result.deliveredPerSecond),
   sendToPersistedMs: latencies(result.toPersisted),

@@ -80,7 +80,7 @@ const CRUCIAL = [
   "log.relayed",
   "commands.publish",
   "events.publish",
-  "router.appendAll",
+  "router.append",
   "models.apply"
 ]
 

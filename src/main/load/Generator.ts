@@ -16,8 +16,6 @@ import type { LoadUser } from "./tokens.ts"
 /** Connections that are being opened at a time. */
 const OPENING = 200
 const OPEN_TIMEOUT_MS = 30_000
-/** How long the answers to what was sent are waited for at the end. */
-const SETTLE_MS = 15_000
 /** Send times that are remembered; more messages than this cannot be under way. */
 const REMEMBERED = 2 ** 20
 
@@ -32,6 +30,8 @@ export interface LoadPlan {
   /** Sends of a connection that are not answered yet, at most (and never more than the server allows). */
   readonly window: number
   readonly seconds: number
+  /** How long what is still under way is waited for at the end, in seconds. */
+  readonly settleSeconds: number
   readonly bodyChars: number
 }
 
@@ -54,6 +54,8 @@ export interface LoadResult extends LoadCounts {
   readonly deliveredPerSecond: number
   /** Sent and neither persisted nor refused in the end. */
   readonly unanswered: number
+  /** Processor time of this process from the first send on, in seconds. */
+  readonly cpuSeconds: number
   readonly toPersisted: Histogram
   readonly toDelivered: Histogram
 }
@@ -115,7 +117,8 @@ export class Generator {
 
   /** Sends for the planned time, or until `signal`, then waits for the last answers. */
   async run(signal: AbortSignal): Promise<LoadResult> {
-    const { seconds, rate, groupSize } = this.#plan
+    const { seconds, settleSeconds, rate, groupSize } = this.#plan
+    const cpu = process.cpuUsage()
     const start = performance.now()
     const end = start + seconds * 1000
     this.#sending = true
@@ -126,13 +129,15 @@ export class Generator {
     const { persisted, delivered } = this.counts
     const settled = () =>
       this.#answered >= this.counts.sent && this.counts.delivered >= this.counts.persisted * (groupSize - 1)
-    await this.#until(settled, SETTLE_MS)
+    await this.#until(settled, settleSeconds * 1000)
+    const { system, user } = process.cpuUsage(cpu)
     return {
       ...this.counts,
       seconds: (Math.max(this.#lastAnswerAt, end) - start) / 1000,
       persistedPerSecond: persisted / sendingSeconds,
       deliveredPerSecond: delivered / sendingSeconds,
       unanswered: this.counts.sent - this.#answered,
+      cpuSeconds: (system + user) / 1e6,
       toPersisted: this.#toPersisted,
       toDelivered: this.#toDelivered
     }
