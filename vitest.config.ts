@@ -8,8 +8,26 @@ export default defineConfig({
   test: {
     projects: [
       { test: { name: "unit", include: ["test/**/*.unit.test.ts"], setupFiles, testTimeout: 10_000 } },
-      { test: { name: "prop", include: ["test/**/*.prop.test.ts"], setupFiles, globalSetup, testTimeout: 180_000 } },
-      { test: { name: "int", include: ["test/**/*.int.test.ts"], setupFiles, globalSetup, testTimeout: 60_000 } },
+      {
+        test: {
+          name: "prop",
+          include: ["test/**/*.prop.test.ts"],
+          setupFiles,
+          globalSetup,
+          testTimeout: 180_000,
+          hookTimeout: 60_000
+        }
+      },
+      {
+        test: {
+          name: "int",
+          include: ["test/**/*.int.test.ts"],
+          setupFiles,
+          globalSetup,
+          testTimeout: 60_000,
+          hookTimeout: 60_000
+        }
+      },
       // Real processes and a browser share the machine's cores with their own servers: one file at a time.
       {
         test: {

@@ -45,6 +45,13 @@ const main = async (): Promise<number> => {
   }
 }
 
+// What was put aside on this machine is put back, by what runs at the exit.
+for (const [name, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143]
+] as const)
+  process.once(name, () => process.exit(code))
+
 try {
   process.exitCode = await main()
 } catch (cause) {

@@ -12,17 +12,19 @@ export type Ports = Record<string, number>
 
 export interface Part {
   readonly name: string
+  /** Its data; its output lies beside it. */
+  readonly folder: string
   /** The names of the ports that it listens on. */
   readonly ports: ReadonlyArray<string>
-  readonly program: (ports: Ports) => Program
+  readonly program: (files: Binaries, ports: Ports) => Program
   readonly answers: (ports: Ports) => Promise<boolean>
 }
 
 export interface Engine {
   readonly parts: ReadonlyArray<Part>
   readonly url: (ports: Ports) => string
-  /** Waits until it takes work; `check` fails when that is in vain. */
-  readonly ready: (ports: Ports, check: () => void) => Promise<boolean>
+  /** Waits at most `ms` until it takes work; `check` fails when that is in vain. */
+  readonly ready: (ports: Ports, ms: number, check: () => void) => Promise<boolean>
 }
 
 /** What runs, and where. */
@@ -33,6 +35,8 @@ export interface Place {
   readonly save: () => void
   /** The processes end with this one. */
   readonly own: boolean
+  /** Asked only when something is started. */
+  readonly files: () => Promise<Binaries>
 }
 
 /** An engine starts in five seconds; this is for a machine that does many other things. */
@@ -41,58 +45,56 @@ const STOP_MS = 30_000
 
 const port = (ports: Ports, name: string): number => ports[name] as number
 
-export const mongo = (
-  { mongod }: Binaries,
-  folder: string,
-  options: MongodOptions & { readonly members: number }
-): Engine => {
+export const mongo = (folder: string, options: MongodOptions & { readonly members: number }): Engine => {
   const names = Array.from({ length: options.members }, (_, index) => `mongod-${index + 1}`)
   const all = (ports: Ports) => names.map((name) => port(ports, name))
   return {
     parts: names.map((name) => ({
       name,
+      folder: join(folder, name),
       ports: [name],
-      program: (ports) => mongodProgram(mongod, join(folder, name), port(ports, name), options),
+      program: ({ mongod }, ports) => mongodProgram(mongod, join(folder, name), port(ports, name), options),
       answers: (ports) => mongoMemberAnswers(port(ports, name))
     })),
     url: (ports) => mongoUrl(all(ports)),
-    ready: (ports, check) => mongoReady(all(ports), READY_MS, check)
+    ready: (ports, ms, check) => mongoReady(all(ports), ms, check)
   }
 }
 
 /** Waits for the last of the parts. */
 const lastAnswers =
   (parts: ReadonlyArray<Part>): Engine["ready"] =>
-  (ports, check) =>
-    eventually(READY_MS, () => {
+  (ports, ms, check) =>
+    eventually(ms, () => {
       check()
       return (parts.at(-1) as Part).answers(ports)
     })
 
-export const redis = ({ redis: file }: Binaries, folder: string, args?: ReadonlyArray<string>): Engine => {
-  const parts: ReadonlyArray<Part> = [
-    {
-      name: "redis",
-      ports: ["redis"],
-      program: (ports) => redisProgram(file, join(folder, "redis"), port(ports, "redis"), args),
-      answers: (ports) => redisAnswers(port(ports, "redis"))
-    }
-  ]
-  return { parts, url: (ports) => redisUrl(port(ports, "redis")), ready: lastAnswers(parts) }
+export const redis = (folder: string, args?: ReadonlyArray<string>): Engine => {
+  const part: Part = {
+    name: "redis",
+    folder: join(folder, "redis"),
+    ports: ["redis"],
+    program: (files, ports) => redisProgram(files.redis, join(folder, "redis"), port(ports, "redis"), args),
+    answers: (ports) => redisAnswers(port(ports, "redis"))
+  }
+  return { parts: [part], url: (ports) => redisUrl(port(ports, "redis")), ready: lastAnswers([part]) }
 }
 
-export const rabbit = ({ rabbit: scripts }: Binaries, folder: string): Engine => {
+export const rabbit = (folder: string): Engine => {
   const parts: ReadonlyArray<Part> = [
     {
       name: "epmd",
+      folder: join(folder, "epmd"),
       ports: ["epmd"],
-      program: (ports) => epmdProgram(join(folder, "epmd"), rabbitPorts(ports)),
+      program: (_, ports) => epmdProgram(rabbitPorts(ports)),
       answers: () => Promise.resolve(true)
     },
     {
       name: "rabbitmq",
+      folder: join(folder, "rabbitmq"),
       ports: ["rabbitmq", "rabbitmq-dist"],
-      program: (ports) => rabbitProgram(scripts, join(folder, "rabbitmq"), rabbitPorts(ports)),
+      program: (files, ports) => rabbitProgram(files.rabbit, join(folder, "rabbitmq"), rabbitPorts(ports)),
       answers: (ports) => rabbitAnswers(rabbitPorts(ports))
     }
   ]
@@ -103,27 +105,26 @@ export const rabbit = ({ rabbit: scripts }: Binaries, folder: string): Engine =>
 const TAKEN = /address already in use|eaddrinuse|address in use/i
 
 /** A part ended while it was waited for. */
-class Ended extends Error {
-  constructor(part: Part, output: string) {
-    super(`${part.name} ended before it answered:\n${output}`)
-  }
-}
+class Ended extends Error {}
+
+/** The last 4,000 characters that it wrote since its start. */
+export const outputOf = (part: Part): string => tail(`${part.folder}.log`)
 
 const running = (part: Part, { processes }: Place): boolean => {
   const known = processes[part.name]
   return known !== undefined && alive(known)
 }
 
-const check = (parts: ReadonlyArray<Part>, place: Place) => (): void => {
+const checkRunning = (parts: ReadonlyArray<Part>, place: Place): void => {
   for (const part of parts) {
-    if (!running(part, place)) throw new Ended(part, tail(part.program(place.ports).log))
+    if (!running(part, place)) throw new Ended(`${part.name} ended before it answered:\n${outputOf(part)}`)
   }
 }
 
 const launchPart = async (part: Part, place: Place): Promise<void> => {
-  const program = part.program(place.ports)
-  mkdirSync(program.folder, { recursive: true, mode: 0o700 })
-  place.processes[part.name] = await launch(program, place.own)
+  mkdirSync(part.folder, { recursive: true, mode: 0o700 })
+  const program = part.program(await place.files(), place.ports)
+  place.processes[part.name] = await launch(program, `${part.folder}.log`, place.own)
   place.save()
 }
 
@@ -136,8 +137,10 @@ export const bring = async (engine: Engine, place: Place, tries = 3): Promise<vo
     await launchPart(part, place)
   }
   try {
-    if (!(await engine.ready(place.ports, check(engine.parts, place))))
+    if (!(await engine.ready(place.ports, READY_MS, () => checkRunning(engine.parts, place))))
       throw new Error(`${engine.parts.map(({ name }) => name).join(", ")}: no answer after ${READY_MS / 1000} s`)
+    // It was these that answered, and no stranger on their port.
+    checkRunning(engine.parts, place)
   } catch (cause) {
     // Between the look for a free port and the start, another took it.
     if (!(cause instanceof Ended && TAKEN.test(cause.message) && tries > 1)) throw cause
@@ -149,14 +152,13 @@ export const bring = async (engine: Engine, place: Place, tries = 3): Promise<vo
 export const bringPart = async (part: Part, place: Place): Promise<void> => {
   if (!running(part, place)) {
     for (const name of part.ports) {
-      const port = place.ports[name] as number
-      if (!(await eventually(STOP_MS, () => isFree(port))))
-        throw new Error(`${part.name}: another has its port ${port} now`)
+      if (!(await eventually(STOP_MS, () => isFree(port(place.ports, name)))))
+        throw new Error(`${part.name}: another has its port ${port(place.ports, name)} now`)
     }
     await launchPart(part, place)
   }
   const ready = await eventually(READY_MS, () => {
-    check([part], place)()
+    checkRunning([part], place)
     return part.answers(place.ports)
   })
   if (!ready) throw new Error(`${part.name} does not answer after ${READY_MS / 1000} s`)

@@ -20,9 +20,7 @@ export const mongodProgram = (file: string, folder: string, port: number, option
     ...["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"],
     ...(options.testCommands ? ["--setParameter", "enableTestCommands=1"] : [])
   ],
-  env: process.env,
-  folder,
-  log: `${folder}.log`
+  env: process.env
 })
 
 const hosts = (ports: ReadonlyArray<number>) => ports.map((port) => `127.0.0.1:${port}`)

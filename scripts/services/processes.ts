@@ -10,15 +10,11 @@ export interface Identity {
   readonly born: string
 }
 
-/** What is run, and where its output goes. */
+/** What is run. */
 export interface Program {
   readonly command: string
   readonly args: ReadonlyArray<string>
   readonly env: NodeJS.ProcessEnv
-  /** Its data; made when it is missing. */
-  readonly folder: string
-  /** Written anew at each start. */
-  readonly log: string
 }
 
 /** The process of that number now; undefined when there is none, or only what its parent has not collected yet. */
@@ -50,10 +46,10 @@ export const signal = (process_: Identity, name: NodeJS.Signals): boolean => {
 }
 
 /**
- * Starts it. `own`: it ends with this process (with the thread that calls), however that ends; otherwise it goes on, in a session of its
+ * Starts it, with its output in the file `log`, written anew. `own`: it ends with this process (with the thread that calls), however that ends; otherwise it goes on, in a session of its
  * own that no Ctrl-C reaches.
  */
-export const launch = async ({ command, args, env, log }: Program, own: boolean): Promise<Identity> => {
+export const launch = async ({ command, args, env }: Program, log: string, own: boolean): Promise<Identity> => {
   const output = openSync(log, "w", 0o600)
   try {
     const child = own

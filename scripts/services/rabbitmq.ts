@@ -2,7 +2,7 @@
 import { connect } from "amqplib"
 import { execFile } from "node:child_process"
 import { randomBytes } from "node:crypto"
-import { existsSync, mkdirSync, writeFileSync } from "node:fs"
+import { existsSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { promisify } from "node:util"
 import type { Program } from "./processes.ts"
@@ -47,17 +47,14 @@ const environment = (folder: string, ports: RabbitPorts): NodeJS.ProcessEnv => (
   RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: ERLANG
 })
 
-export const epmdProgram = (folder: string, ports: RabbitPorts): Program => ({
+export const epmdProgram = (ports: RabbitPorts): Program => ({
   command: "epmd",
   args: ["-port", `${ports.epmd}`, "-address", "127.0.0.1"],
-  env: { PATH: process.env["PATH"] },
-  folder,
-  log: `${folder}.log`
+  env: { PATH: process.env["PATH"] }
 })
 
-/** `scripts` is the folder of RabbitMQ's own scripts. */
+/** Writes its settings into the folder, which is there. `scripts` is the folder of RabbitMQ's own scripts. */
 export const rabbitProgram = (scripts: string, folder: string, ports: RabbitPorts): Program => {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
   const cookie = join(folder, ".erlang.cookie")
   // Erlang would make one itself, of a weak source; whoever knows it may run code as this user.
   if (!existsSync(cookie)) writeFileSync(cookie, randomBytes(24).toString("hex"), { mode: 0o400 })
@@ -66,13 +63,7 @@ export const rabbitProgram = (scripts: string, folder: string, ports: RabbitPort
     `listeners.tcp.1 = 127.0.0.1:${ports.amqp}\nlog.connection.level = warning\n`
   )
   writeFileSync(join(folder, "enabled_plugins"), "[].\n")
-  return {
-    command: join(scripts, "rabbitmq-server"),
-    args: [],
-    env: environment(folder, ports),
-    folder,
-    log: `${folder}.log`
-  }
+  return { command: join(scripts, "rabbitmq-server"), args: [], env: environment(folder, ports) }
 }
 
 export const amqpUrl = ({ amqp }: RabbitPorts): string => `amqp://127.0.0.1:${amqp}`

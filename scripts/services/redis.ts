@@ -16,9 +16,7 @@ export const redisProgram = (
     ...["--maxmemory", "1gb", "--maxmemory-policy", "noeviction"],
     ...more
   ],
-  env: process.env,
-  folder,
-  log: `${folder}.log`
+  env: process.env
 })
 
 export const redisUrl = (port: number): string => `redis://127.0.0.1:${port}`

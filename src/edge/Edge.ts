@@ -9,7 +9,7 @@ import * as Schedule from "effect/Schedule"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
 import { CURSOR_EVERY_MS } from "../domain/protocol/limits.ts"
 import { metricsWriter } from "../platform/Metrics.ts"
-import { Router, type RouterUnavailable } from "../platform/Router.ts"
+import { type NodeItem, Router, type RouterUnavailable } from "../platform/Router.ts"
 import { Queries } from "../read-side/Queries.ts"
 import { CommandBus } from "../write-side/CommandBus.ts"
 import { LogHeads } from "../write-side/EventLog.ts"
@@ -77,7 +77,15 @@ export class Edge extends Context.Service<
           connect: (transport) => new Connection(node, newId(), transport),
           run: Effect.all(
             [
-              follow(router.take(STREAM_BATCH), (items) => node.take(items)),
+              follow(
+                router.take(STREAM_BATCH).pipe(
+                  Effect.catchTag("StreamLost", (lost) => {
+                    node.lost()
+                    return Effect.as(Effect.logWarning(lost.message), NOTHING)
+                  })
+                ),
+                (items) => node.take(items)
+              ),
               follow(router.takeSignals, (signals) => node.takeSignals(signals)),
               Effect.forever(
                 Effect.andThen(
@@ -98,6 +106,8 @@ export class Edge extends Context.Service<
       })
     )
 }
+
+const NOTHING: ReadonlyArray<NodeItem> = []
 
 const follow = <A>(take: Effect.Effect<A, RouterUnavailable>, act: (taken: A) => void): Effect.Effect<never> =>
   take.pipe(

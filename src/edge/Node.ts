@@ -239,6 +239,11 @@ export class Node {
     }
   }
 
+  /** Some of this node's stream is missing. */
+  lost(): void {
+    for (const connection of this.#sessions.values()) connection.close(CLOSE.draining)
+  }
+
   /** Clients that attach here may have seen everything up to this on another node. */
   sees(vector: Vector): void {
     vector.forEach((position, partition) => this.#see(partition, position))

@@ -57,6 +57,18 @@ const verify = Command.make("verify", {}, () =>
   )
 ).pipe(Command.withDescription("Computes the read models anew and says where the stored ones differ"))
 
+const outbox = Command.make("outbox").pipe(
+  Command.withDescription("What is committed and not told yet to nodes and read models"),
+  Command.withSubcommands([
+    Command.make("status", {}, () =>
+      Effect.promise(() => import("./maintenance.ts")).pipe(
+        Effect.flatMap(({ outbox }) => outbox),
+        Effect.provide(settings)
+      )
+    ).pipe(Command.withDescription("Commits and events of each partition, and how old the oldest is"))
+  ])
+)
+
 const doctor = Command.make("doctor", {}, () =>
   Effect.promise(() => import("./doctor.ts")).pipe(Effect.flatMap(({ doctor }) => doctor(process.env)))
 ).pipe(
@@ -111,7 +123,7 @@ const load = Command.make(
 
 const root = Command.make("darda", { roles: rolesFlag }, ({ roles }) => serveAs(roles)).pipe(
   Command.withDescription("A chat server: event-sourced from end to end. Without a command it serves."),
-  Command.withSubcommands([serve, replay, verify, doctor, load])
+  Command.withSubcommands([serve, replay, verify, outbox, doctor, load])
 )
 
 const presenter: CliOutput.Presenter = {

@@ -15,7 +15,13 @@ import {
   mebibytes,
   MIN_FREE_BYTES
 } from "../platform/DataFolder.ts"
-import { decodeSettings, describeProblem, settingsWarnings, type SettingsValues } from "../platform/Settings.ts"
+import {
+  decodeSettings,
+  describeProblem,
+  engineAddresses,
+  settingsWarnings,
+  type SettingsValues
+} from "../platform/Settings.ts"
 import { checkDatabases } from "./doctor/databases.ts"
 import { checkKeys } from "./doctor/keys.ts"
 import { bad, type Finding, good, note } from "./doctor/finding.ts"
@@ -50,12 +56,20 @@ export const doctor = Effect.fnUntraced(function* (environment: Readonly<Record<
     const values = decoded.values
     yield* say([good(`settings: AUTH=${values.auth}, PARTITIONS=${values.partitions}`)])
     yield* say(settingsWarnings(values).map(note))
-    const paths = dataPaths(values.dataDir)
-    const folder = yield* Effect.scoped(checkFolder(paths))
-    yield* say(folder.findings)
-    if (folder.usable) yield* say(checkDatabases(paths, values))
-    yield* say(checkClock(paths))
-    yield* say([yield* checkPort(values, folder.held)])
+    const engines = engineAddresses(values)
+    if (engines === undefined) {
+      const paths = dataPaths(values.dataDir)
+      const folder = yield* Effect.scoped(checkFolder(paths))
+      yield* say(folder.findings)
+      if (folder.usable) yield* say(checkDatabases(paths, values))
+      yield* say(checkClock([paths.log, `${paths.log}-wal`]))
+      yield* say([yield* checkPort(values, folder.held)])
+    } else {
+      const { checkEngines } = yield* Effect.promise(() => import("./doctor/engines.ts"))
+      yield* say(yield* checkEngines(engines))
+      yield* say(checkClock([]))
+      yield* say([yield* checkPort(values, false)])
+    }
     yield* say(yield* checkKeys(values))
   }
   yield* say(checkOpenFiles())
@@ -142,14 +156,11 @@ const checkSync = (root: string): Finding => {
 }
 
 /** Times never fall within a conversation, so a clock that was set back makes everything look sent at the last moment it knew. */
-const checkClock = (paths: DataPaths): ReadonlyArray<Finding> => {
+const checkClock = (files: ReadonlyArray<string>): ReadonlyArray<Finding> => {
   const now = Date.now()
   if (now < CLOCK_FLOOR)
     return [bad(`the clock says ${new Date(now).toISOString()}: set it, times and tokens depend on it`)]
-  const newest = Math.max(
-    0,
-    ...[paths.log, `${paths.log}-wal`].filter((file) => fs.existsSync(file)).map((file) => fs.statSync(file).mtimeMs)
-  )
+  const newest = Math.max(0, ...files.filter((file) => fs.existsSync(file)).map((file) => fs.statSync(file).mtimeMs))
   if (newest > now + 5_000) {
     return [bad(`the clock is behind the last write of the log (${new Date(newest).toISOString()}): set it`)]
   }

@@ -1,4 +1,5 @@
 /** `darda replay` and `darda verify`: by the running server where one is, else on the files themselves. */
+import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -7,12 +8,11 @@ import { existsSync } from "node:fs"
 import { askControl, type ControlHandler, type Progress } from "../platform/Control.ts"
 import { dataPaths, openDataFolder } from "../platform/DataFolder.ts"
 import { layerLogging } from "../platform/Logging.ts"
-import { Settings } from "../platform/Settings.ts"
+import { Settings, type SettingsValues } from "../platform/Settings.ts"
 import { ReadModels, type ReadModelsUnavailable } from "../read-side/ReadModels.ts"
 import { replay as replayReadModels } from "../read-side/replay.ts"
 import { verify as verifyReadModels } from "../read-side/verify.ts"
 import { EventLog, type LogUnavailable } from "../write-side/EventLog.ts"
-import { layerLog, layerReadModels } from "./embedded.ts"
 import { oneLine } from "./run.ts"
 
 /** What a command has to say in the end, and whether all is well. */
@@ -97,6 +97,40 @@ const verifyHere: Maintenance = Effect.fnUntraced(function* (progress: Progress)
   }
 })
 
+/** Outbox entries that are looked at; a deeper outbox is said to be deeper. */
+const OUTBOX_ENTRIES = 10_000
+
+const outboxHere: Maintenance = Effect.fnUntraced(function* () {
+  const log = yield* EventLog
+  const entries = yield* log.outbox({ until: Number.MAX_SAFE_INTEGER, limit: OUTBOX_ENTRIES })
+  if (entries.length === 0)
+    return { lines: ["The outbox is empty: everything that is committed has been told"], ok: true }
+  const now = yield* Clock.currentTimeMillis
+  const found = new Map<number, { commits: number; events: number; oldest: number }>()
+  for (const { at, from, partition, to } of entries) {
+    const row = found.get(partition) ?? { commits: 0, events: 0, oldest: at }
+    found.set(partition, {
+      commits: row.commits + 1,
+      events: row.events + to - from + 1,
+      oldest: Math.min(row.oldest, at)
+    })
+  }
+  const rows = [...found].sort(([a], [b]) => a - b)
+  return {
+    lines: [
+      "partition  commits    events  oldest",
+      ...rows.map(
+        ([partition, { commits, events, oldest }]) =>
+          `${String(partition).padStart(9)}  ${number(commits).padStart(7)}  ${number(events).padStart(8)}  ${((now - oldest) / 1000).toFixed(1)} s`
+      ),
+      ...(entries.length < OUTBOX_ENTRIES
+        ? []
+        : [`There is more: only the oldest ${number(OUTBOX_ENTRIES)} commits are counted`])
+    ],
+    ok: true
+  }
+})
+
 /** What a running server does for these commands. */
 export const controlHandlers = Effect.gen(function* () {
   const context = yield* Effect.context<EventLog | ReadModels>()
@@ -104,7 +138,7 @@ export const controlHandlers = Effect.gen(function* () {
     (work: Maintenance): ControlHandler =>
     (progress) =>
       Effect.scoped(work(progress)).pipe(Effect.provideContext(context))
-  return { replay: handler(replayHere), verify: handler(verifyHere) }
+  return { replay: handler(replayHere), verify: handler(verifyHere), outbox: handler(outboxHere) }
 })
 
 const onTerminal: Progress = (line) => {
@@ -113,24 +147,23 @@ const onTerminal: Progress = (line) => {
 }
 
 /** Asks the server that holds the folder; without one, does the work here under the folder's lock. */
-const command = (name: "replay" | "verify", work: Maintenance) =>
+const onFiles = Effect.fnUntraced(function* (settings: SettingsValues, name: string, work: Maintenance) {
+  const paths = dataPaths(settings.dataDir)
+  const answer = yield* askControl(paths.control, name, onTerminal)
+  if (answer._tag === "Answered") return answer.result as Report
+  if (!existsSync(paths.log))
+    return yield* Effect.fail(new Error(`There is no event log in ${settings.dataDir} yet: nothing to ${name}`))
+  yield* openDataFolder(settings.dataDir)
+  const { layerLog, layerReadModels } = yield* Effect.promise(() => import("./embedded.ts"))
+  return yield* work(onTerminal).pipe(
+    Effect.provide(layerReadModels(settings, paths).pipe(Layer.provideMerge(layerLog(settings, paths))))
+  )
+})
+
+const command = (name: "replay" | "verify" | "outbox", work: Maintenance) =>
   Effect.gen(function* () {
     const settings = yield* Settings
-    const paths = dataPaths(settings.dataDir)
-    const answer = yield* askControl(paths.control, name, onTerminal)
-    const report =
-      answer._tag === "Answered"
-        ? (answer.result as Report)
-        : yield* Effect.gen(function* () {
-            if (!existsSync(paths.log))
-              return yield* Effect.fail(
-                new Error(`There is no event log in ${settings.dataDir} yet: nothing to ${name}`)
-              )
-            yield* openDataFolder(settings.dataDir)
-            return yield* work(onTerminal).pipe(
-              Effect.provide(layerReadModels(settings, paths).pipe(Layer.provideMerge(layerLog(settings, paths))))
-            )
-          })
+    const report = yield* onFiles(settings, name, work)
     if (process.stdout.isTTY) process.stdout.write("\r\u001b[K")
     for (const line of report.lines) yield* Console.log(line)
     if (!report.ok) return yield* Effect.fail(new Error("verify found differences"))
@@ -141,3 +174,6 @@ export const replay = command("replay", replayHere)
 
 /** Compares the read models with the log. */
 export const verify = command("verify", verifyHere)
+
+/** Says what is committed and not yet told. */
+export const outbox = command("outbox", outboxHere)

@@ -11,7 +11,18 @@ export class RouterUnavailable extends Schema.TaggedError<RouterUnavailable>()("
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    return `The router did not answer (${this.operation}).`
+    const { cause } = this
+    return `The router did not answer (${this.operation})${cause instanceof Error ? `: ${cause.message}` : "."}`
+  }
+}
+
+/**
+ * What was appended to this node's stream until now may be missing, and this node was no longer known to hold its users. It is known again by the time that
+ * `register` answers; what is taken from here on is complete again.
+ */
+export class StreamLost extends Schema.TaggedError<StreamLost>()("StreamLost", { reason: Schema.String }) {
+  override get message(): string {
+    return `This node's stream was lost: ${this.reason}.`
   }
 }
 
@@ -88,8 +99,15 @@ export class Router extends Context.Service<
     readonly nodes: Effect.Effect<ReadonlyArray<string>, RouterUnavailable>
     /** Appends to a node's stream, in order. What is appended to a node that died is dropped with it. */
     readonly append: (node: string, items: ReadonlyArray<NodeItem>) => Effect.Effect<void, RouterUnavailable>
-    /** Takes what has been appended to this node's stream: waits for the first item, answers at most `max`. */
-    readonly take: (max: number) => Effect.Effect<ReadonlyArray<NodeItem>, RouterUnavailable>
+    /** Appends to the streams of several nodes at once. After a failure some may have got theirs, and get it again by the next call. */
+    readonly appendAll: (
+      streams: ReadonlyMap<string, ReadonlyArray<NodeItem>>
+    ) => Effect.Effect<void, RouterUnavailable>
+    /**
+     * Takes what has been appended to this node's stream: waits for the first item, answers at most `max`. After a loss it fails with {@link StreamLost},
+     * once: whoever takes then registers all users of this node again, and reads from the log what may be missing.
+     */
+    readonly take: (max: number) => Effect.Effect<ReadonlyArray<NodeItem>, RouterUnavailable | StreamLost>
     /** Sends a signal to the nodes that hold these users. Never waits, may be lost. */
     readonly signal: (users: ReadonlyArray<UserId>, signal: Signal) => Effect.Effect<void>
     /** Takes the signals for this node, with the users they are for. */

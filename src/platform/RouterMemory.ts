@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import type { UserId } from "../domain/ids.ts"
-import { type NodeItem, type PresenceOf, Router, type Signal } from "./Router.ts"
+import { type NodeItem, type PresenceOf, Router, type Signal, StreamLost } from "./Router.ts"
 
 /** Items in one node's stream before `append` waits for the node to take some. */
 const STREAM_ITEMS = 20_000
@@ -20,6 +20,8 @@ interface Signalled {
 
 interface NodeState {
   readonly users: Set<UserId>
+  /** `gone` after a loss until the node has seen it; `seen` until it has been told. */
+  loss: "none" | "gone" | "seen"
   items: Array<NodeItem>
   signals: Array<Signalled>
   readonly filled: Latch.Latch
@@ -32,6 +34,13 @@ export interface MemoryRouting {
   readonly join: (node: string) => Router["Service"]
   /** Ends a node as its lease does: its routes and its stream are gone, and its users may be offline. */
   readonly leave: (node: string) => void
+  /**
+   * Loses what a node holds, as a Redis that forgets everything does: its routes and what waits in its stream. Until {@link MemoryRouting.found}
+   * nothing comes to it, and what it registers is of no use.
+   */
+  readonly lose: (node: string) => void
+  /** The node sees its loss: it may register, is appended to again, and the first that it takes is that it has lost its stream. */
+  readonly found: (node: string) => void
 }
 
 /** Routing without nodes. `now` is the clock in milliseconds. */
@@ -73,9 +82,42 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
     state.emptied.openUnsafe()
   }
 
+  const lose = (node: string): void => {
+    const state = nodes.get(node)
+    if (state === undefined) return
+    for (const user of [...state.users]) unregister(node, user)
+    state.items = []
+    state.loss = "gone"
+    state.emptied.openUnsafe()
+  }
+  const found = (node: string): void => {
+    const state = nodes.get(node)
+    if (state?.loss !== "gone") return
+    state.loss = "seen"
+    state.filled.openUnsafe()
+  }
+
+  const append = Effect.fnUntraced(function* (target: string, items: ReadonlyArray<NodeItem>) {
+    const state = nodes.get(target)
+    if (state === undefined) return
+    while (
+      state.items.length > 0 &&
+      state.items.length + items.length > STREAM_ITEMS &&
+      state.loss !== "gone" &&
+      nodes.get(target) === state
+    ) {
+      state.emptied.closeUnsafe()
+      yield* state.emptied.await
+    }
+    if (state.loss === "gone") return
+    for (const item of items) state.items.push(item)
+    state.filled.openUnsafe()
+  })
+
   const join = (node: string): Router["Service"] => {
     const mine: NodeState = {
       users: new Set(),
+      loss: "none",
       items: [],
       signals: [],
       filled: Latch.makeUnsafe(false),
@@ -87,6 +129,7 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
       node,
       register: (user) =>
         Effect.sync(() => {
+          if (mine.loss === "gone") return
           mine.users.add(user)
           const held = holders.get(user)
           if (held !== undefined) {
@@ -109,25 +152,17 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
           }
           return routes
         }),
-      nodes: Effect.sync(() => [...nodes.keys()]),
-      append: Effect.fnUntraced(function* (target, items) {
-        const state = nodes.get(target)
-        if (state === undefined) return
-        while (
-          state.items.length > 0 &&
-          state.items.length + items.length > STREAM_ITEMS &&
-          nodes.get(target) === state
-        ) {
-          state.emptied.closeUnsafe()
-          yield* state.emptied.await
-        }
-        for (const item of items) state.items.push(item)
-        state.filled.openUnsafe()
-      }),
+      nodes: Effect.sync(() => [...nodes].filter(([, { loss }]) => loss !== "gone").map(([name]) => name)),
+      append,
+      appendAll: (streams) => Effect.forEach(streams, ([target, items]) => append(target, items), { discard: true }),
       take: Effect.fnUntraced(function* (max) {
-        while (mine.items.length === 0) {
+        while (mine.items.length === 0 && mine.loss !== "seen") {
           mine.filled.closeUnsafe()
           yield* mine.filled.await
+        }
+        if (mine.loss === "seen") {
+          mine.loss = "none"
+          return yield* new StreamLost({ reason: "it was taken away" })
         }
         const taken = mine.items.length <= max ? mine.items : mine.items.slice(0, max)
         mine.items = mine.items.length <= max ? [] : mine.items.slice(max)
@@ -182,7 +217,7 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
         })
     })
   }
-  return { join, leave }
+  return { join, leave, lose, found }
 }
 
 /** The router of a process that is alone. */

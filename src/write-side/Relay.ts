@@ -128,11 +128,15 @@ class RelayLive {
 
   readonly relay = Effect.fnUntraced({ self: this }, function* (this: RelayLive, commits: ReadonlyArray<Committed>) {
     const outgoing = commits.length === 1 ? commits[0]!.outgoing : commits.flatMap((commit) => commit.outgoing)
-    yield* untilDone(this.#toNodes(outgoing))
+    const progress: Array<NodeItem> = []
+    for (const { events } of commits) {
+      for (const [partition, run] of events)
+        if (run.length > 0) progress.push({ _tag: "Progress", partition, position: run[run.length - 1]!.position })
+    }
+    yield* untilDone(this.#toNodes(outgoing, progress))
     for (const { events } of commits) {
       for (const [partition, run] of events) if (run.length > 0) yield* this.#toBus(partition, run)
     }
-    const progress: Array<NodeItem> = []
     for (const { at, events } of commits) {
       for (const [partition, run] of events) {
         if (run.length === 0) continue
@@ -140,34 +144,39 @@ class RelayLive {
         this.#expected.delete(entryKey(partition, entry.from))
         this.relayed.push(entry)
         this.#advance(partition, entry.to)
-        progress.push({ _tag: "Progress", partition, position: entry.to })
       }
     }
-    if (progress.length > 0) yield* untilDone(this.#router.append(this.#router.node, progress))
   })
 
-  /** In order: what is for one node goes there in one append. */
-  readonly #toNodes = Effect.fnUntraced({ self: this }, function* (this: RelayLive, outgoing: ReadonlyArray<Outgoing>) {
-    const users = new Set<UserId>()
-    for (const item of outgoing) {
-      if (item._tag === "Answer" || (item._tag === "Receipt" && item.counted)) continue
-      for (const user of item.recipients) users.add(user)
-    }
-    const routes = new Map<string, ReadonlySet<UserId>>()
-    if (users.size > 0)
-      for (const [node, held] of yield* this.#router.routes([...users])) routes.set(node, new Set(held))
-    const streams = new Map<string, Array<NodeItem>>()
-    for (const item of outgoing) {
-      if (item._tag === "Answer") {
-        streamOf(streams, item.node).push({ _tag: "Answer", answer: item.answer })
-      } else if (item._tag === "Receipt" && item.counted) {
-        this.#owe(item)
-      } else {
-        this.#address(streams, routes, item)
+  /**
+   * In order, and all nodes in one append. What this process's own node is told of the progress comes after the rest, so that clients here need not wait for
+   * the next tick.
+   */
+  readonly #toNodes = Effect.fnUntraced(
+    { self: this },
+    function* (this: RelayLive, outgoing: ReadonlyArray<Outgoing>, progress: ReadonlyArray<NodeItem> = []) {
+      const users = new Set<UserId>()
+      for (const item of outgoing) {
+        if (item._tag === "Answer" || (item._tag === "Receipt" && item.counted)) continue
+        for (const user of item.recipients) users.add(user)
       }
+      const routes = new Map<string, ReadonlySet<UserId>>()
+      if (users.size > 0)
+        for (const [node, held] of yield* this.#router.routes([...users])) routes.set(node, new Set(held))
+      const streams = new Map<string, Array<NodeItem>>()
+      for (const item of outgoing) {
+        if (item._tag === "Answer") {
+          streamOf(streams, item.node).push({ _tag: "Answer", answer: item.answer })
+        } else if (item._tag === "Receipt" && item.counted) {
+          this.#owe(item)
+        } else {
+          this.#address(streams, routes, item)
+        }
+      }
+      if (progress.length > 0) streamOf(streams, this.#router.node).push(...progress)
+      if (streams.size > 0) yield* this.#router.appendAll(streams)
     }
-    for (const [node, items] of streams) yield* this.#router.append(node, items)
-  })
+  )
 
   #address(
     streams: Map<string, Array<NodeItem>>,
@@ -303,7 +312,8 @@ class RelayLive {
         if (!told) progress.push({ _tag: "Progress", partition, position })
       }
       if (progress.length === 0) return
-      for (const node of yield* this.#router.nodes) yield* this.#router.append(node, progress)
+      const nodes = yield* this.#router.nodes
+      yield* this.#router.appendAll(new Map(nodes.map((node) => [node, progress])))
       for (const { partition, position } of progress) {
         const known = this.#progress.get(partition)!
         known.told ||= known.position === position

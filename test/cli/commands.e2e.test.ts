@@ -34,6 +34,10 @@ describe("replay and verify", () => {
     assert.match(replayed.stdout, /Replayed 3 events/)
     assert.deepStrictEqual(await said(server.url), ["one", "two", "three"])
     assert.strictEqual((await say(server.url, "four")).status, 201)
+    const outbox = await darda(["outbox", "status"], { DATA_DIR: folder }).ended
+    assert.strictEqual(outbox.code, 0, outbox.stderr)
+    // Told a moment ago, and let go of within a second: empty, or the one commit of which that is not known yet.
+    assert.match(outbox.stdout, /The outbox is empty|^partition +commits +events +oldest\n +\d+ +1 +1 +\d\.\d s$/m)
   })
 
   it("find what is wrong in the read models, and repair it, with no server there", async () => {

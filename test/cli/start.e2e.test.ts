@@ -221,12 +221,33 @@ const pick = ({ level, message, time }: Record<string, unknown>) => ({ time, lev
 describe("the command", () => {
   it("lists its commands, and every setting with serve --help", async () => {
     const help = await darda(["--help"], {}).ended
-    for (const name of ["serve", "replay", "verify", "doctor", "load"]) assert.include(help.stdout, name)
+    for (const name of ["serve", "replay", "verify", "outbox", "doctor", "load"]) assert.include(help.stdout, name)
     const serveHelp = await darda(["serve", "--help"], {}).ended
     for (const { allowed, doc, name } of settingsRows()) {
       for (const text of [name, allowed, doc]) assert.include(serveHelp.stdout, text)
     }
     assert.deepStrictEqual([help.code, serveHelp.code], [0, 0])
+  })
+
+  it("refuses roles that it does not know or cannot have on files, and half a set of engines", async () => {
+    const engine = { REDIS_URL: "redis://127.0.0.1:1" }
+    const all = { ...engine, MONGO_URL: "mongodb://127.0.0.1:1", AMQP_URL: "amqp://127.0.0.1:1" }
+    for (const [args, settings, said] of [
+      [["--roles", "edge,writer"], {}, /^darda: --roles is "edge,writer"; allowed: one or more of edge, write, read/],
+      [["--roles", "edge"], {}, /^darda: --roles edge needs engines that processes share: set MONGO_URL, AMQP_URL and/],
+      [[], engine, /^darda: MONGO_URL is not set; allowed: the URL of that engine, because REDIS_URL is set/],
+      [["--roles", "edge"], all, /^darda: READ_URL is not set: an edge without the role read/],
+      [
+        [],
+        { MONGO_URL: "http://127.0.0.1" },
+        /^darda: MONGO_URL is hidden, 16 characters; allowed: a URL that begins with/
+      ]
+    ] as const) {
+      const ended = await darda(["serve", ...args], { DATA_DIR: temporaryFolder(), ...settings }).ended
+      assert.strictEqual(ended.code, 1)
+      assert.match(ended.stderr, said)
+      assert.strictEqual(ended.stdout, "")
+    }
   })
 
   it("refuses what it does not know in one line", async () => {

@@ -1,48 +1,79 @@
 /**
  * The engines that a run of tests shares: those of DARDA_TEST_MONGO_URL, DARDA_TEST_AMQP_URL and DARDA_TEST_REDIS_URL where all three
- * are given, else those that `npm run services -- up` started in this checkout, else its own, which end with it.
+ * are given; else those that `npm run services -- up` started in this checkout; else its own, started when the first test asks for them
+ * and ended with the run.
  */
 import { MongoClient } from "mongodb"
 import { randomBytes } from "node:crypto"
-import { mkdirSync, readdirSync, rmSync } from "node:fs"
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { binaries } from "../../scripts/services/binaries.ts"
+import { servicesFolder, testFolder } from "../../scripts/services/folders.ts"
 import { identify } from "../../scripts/services/processes.ts"
 import { down, status, up } from "../../scripts/services/stack.ts"
-import { servicesFolder, testFolder } from "../../scripts/services/folders.ts"
+import { ANSWER, type Answer, type Engines, WANTED } from "./engines.ts"
 
 const NAMES = ["DARDA_TEST_MONGO_URL", "DARDA_TEST_AMQP_URL", "DARDA_TEST_REDIS_URL"] as const
+const LOOK_MS = 50
 
-/** The first project of a run that needs the engines gets them; the others find them in the environment. */
+/** The first project of a run that needs engines sees to them; the others, and all tests, find what it says in the environment. */
 export const setup = async (): Promise<(() => Promise<void>) | undefined> => {
-  const given = NAMES.filter((name) => (process.env[name] ?? "") !== "")
-  if (given.length === NAMES.length && process.env["DARDA_TEST_RUN"] !== undefined) return undefined
-  if (given.length !== 0 && given.length !== NAMES.length)
-    throw new Error(`Set all of ${NAMES.join(", ")}, or none: only ${given.join(", ")} is set`)
+  if (process.env["DARDA_TEST_RUN"] !== undefined) return undefined
   const run = `test_${randomBytes(4).toString("hex")}`
   process.env["DARDA_TEST_RUN"] = run
+  const given = NAMES.filter((name) => (process.env[name] ?? "") !== "")
+  if (given.length !== 0 && given.length !== NAMES.length)
+    throw new Error(`Set all of ${NAMES.join(", ")}, or none: only ${given.join(", ")} is set`)
+
   removeLeftOvers()
   if (given.length === NAMES.length) return () => dropDatabases(run)
-
   const inUse = await status(servicesFolder)
   if (inUse !== undefined && inUse.missing.length === 0) {
     publish(inUse)
     return () => dropDatabases(run)
   }
-  const folder = join(testFolder, `${process.pid}`)
-  publish(await up(folder, { own: true, testCommands: true }))
+  // Here, where nothing counts the time: a new machine has to fetch them.
+  await binaries()
+  return startWhenWanted(join(testFolder, `${process.pid}-${run}`))
+}
+
+/** Starts engines in that folder when a test asks for them by a file; gives what ends them. */
+const startWhenWanted = (folder: string): (() => Promise<void>) => {
+  mkdirSync(folder, { recursive: true })
+  process.env["DARDA_TEST_ENGINES"] = folder
+  let started: Promise<void> | undefined
+  const look = setInterval(() => {
+    if (!existsSync(join(folder, WANTED))) return
+    clearInterval(look)
+    started = up(folder, { own: true, testCommands: true }).then(
+      (engines) => {
+        publish(engines)
+        answer(folder, { engines })
+      },
+      (cause: unknown) => answer(folder, { error: cause instanceof Error ? cause.message : String(cause) })
+    )
+  }, LOOK_MS)
+  look.unref()
   return async () => {
+    clearInterval(look)
+    await started
     await down(folder, { atOnce: true })
     rmSync(folder, { recursive: true, force: true })
   }
 }
 
-const publish = ({ mongoUrl, amqpUrl, redisUrl }: { mongoUrl: string; amqpUrl: string; redisUrl: string }): void => {
+const answer = (folder: string, said: Answer): void => {
+  writeFileSync(join(folder, `${ANSWER}.new`), JSON.stringify(said))
+  renameSync(join(folder, `${ANSWER}.new`), join(folder, ANSWER))
+}
+
+const publish = ({ mongoUrl, amqpUrl, redisUrl }: Engines): void => {
   process.env["DARDA_TEST_MONGO_URL"] = mongoUrl
   process.env["DARDA_TEST_AMQP_URL"] = amqpUrl
   process.env["DARDA_TEST_REDIS_URL"] = redisUrl
 }
 
-/** The folders of runs whose process is gone; the engines went with it. */
+/** The folders of processes that are gone; their engines went with them. */
 const removeLeftOvers = (): void => {
   mkdirSync(testFolder, { recursive: true })
   for (const name of readdirSync(testFolder)) {
@@ -55,7 +86,7 @@ const removeLeftOvers = (): void => {
 const dropDatabases = async (run: string): Promise<void> => {
   const client = new MongoClient(process.env["DARDA_TEST_MONGO_URL"] as string)
   try {
-    const { databases } = await client.db("admin").admin().listDatabases({ nameOnly: true })
+    const { databases } = await client.db().admin().listDatabases({ nameOnly: true })
     for (const { name } of databases) {
       if (name.startsWith(`${run}_`)) await client.db(name).dropDatabase()
     }

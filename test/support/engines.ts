@@ -1,6 +1,8 @@
-/** The real engines of the tests: the shared ones that the run has, and private ones for those who break them. */
-import { randomBytes } from "node:crypto"
+/** The real engines that all tests of a run share. Those who break engines take private ones: privateEngines.ts. */
 import { MongoClient } from "mongodb"
+import { randomBytes } from "node:crypto"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { onTestFinished } from "vitest"
 
 export interface Engines {
@@ -9,28 +11,51 @@ export interface Engines {
   readonly redisUrl: string
 }
 
-const given = (name: string): string => {
-  const value = process.env[name]
-  if (value === undefined || value === "")
-    throw new Error(`${name} is not set: tests of real engines run in a project of vitest.config.ts that starts them`)
-  return value
+/** Files in the folder of the run's engines: by the one a test asks for them, the other is what it is told. */
+export const WANTED = "wanted"
+export const ANSWER = "answer.json"
+export type Answer = { readonly engines: Engines } | { readonly error: string }
+
+const START_MS = 300_000
+const LOOK_MS = 20
+
+let known: Engines | undefined
+
+/**
+ * Where they are. Use names, keys and a database of your own in them, and never break or flush them. The first who asks in a run waits
+ * some seconds, in which nothing else of this process goes on.
+ */
+export const engines = (): Engines => (known ??= fromEnvironment() ?? askForThem())
+
+const fromEnvironment = (): Engines | undefined => {
+  const { DARDA_TEST_MONGO_URL, DARDA_TEST_AMQP_URL, DARDA_TEST_REDIS_URL } = process.env
+  return DARDA_TEST_MONGO_URL && DARDA_TEST_AMQP_URL && DARDA_TEST_REDIS_URL
+    ? { mongoUrl: DARDA_TEST_MONGO_URL, amqpUrl: DARDA_TEST_AMQP_URL, redisUrl: DARDA_TEST_REDIS_URL }
+    : undefined
 }
 
-/** The engines that all tests of this run share: use names, keys and a database of your own in them, and never break or flush them. */
-export const engines = (): Engines => ({
-  mongoUrl: given("DARDA_TEST_MONGO_URL"),
-  amqpUrl: given("DARDA_TEST_AMQP_URL"),
-  redisUrl: given("DARDA_TEST_REDIS_URL")
-})
+const askForThem = (): Engines => {
+  const folder = process.env["DARDA_TEST_ENGINES"]
+  if (folder === undefined)
+    throw new Error("Engines are only there in the projects of vitest.config.ts that have engines.setup.ts")
+  writeFileSync(join(folder, WANTED), "")
+  const file = join(folder, ANSWER)
+  const nobody = new Int32Array(new SharedArrayBuffer(4))
+  for (const deadline = performance.now() + START_MS; !existsSync(file); Atomics.wait(nobody, 0, 0, LOOK_MS)) {
+    if (performance.now() > deadline) throw new Error(`The engines did not start within ${START_MS / 1000} s`)
+  }
+  const said = JSON.parse(readFileSync(file, "utf8")) as Answer
+  if ("error" in said) throw new Error(said.error)
+  return said.engines
+}
 
 /**
  * The address of a database that nobody else has. It is dropped after the test that asks; where none runs (in `beforeAll`, say), at
  * the end of the whole run.
  */
 export const freshMongoUrl = (): string => {
-  const { mongoUrl } = engines()
-  const url = new URL(mongoUrl)
-  url.pathname = `/${given("DARDA_TEST_RUN")}_${randomBytes(6).toString("hex")}`
+  const url = new URL(engines().mongoUrl)
+  url.pathname = `/${process.env["DARDA_TEST_RUN"]}_${randomBytes(6).toString("hex")}`
   const fresh = url.toString()
   try {
     onTestFinished(() => dropDatabase(fresh))

@@ -1,21 +1,23 @@
 /** Engines of one test's own, for those who kill, stop, flush or fill them. They end with the process that started them at the latest. */
 import { MongoClient } from "mongodb"
+import { randomBytes } from "node:crypto"
 import { mkdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
-import { type Binaries, binaries } from "../../scripts/services/binaries.ts"
+import { binaries } from "../../scripts/services/binaries.ts"
 import {
   bring,
   bringPart,
   type Engine,
   mongo,
   type Part,
+  outputOf,
   type Place,
   rabbit,
   redis,
   takeDown
 } from "../../scripts/services/engine.ts"
 import { testFolder } from "../../scripts/services/folders.ts"
-import { alive, eventually, signal, tail } from "../../scripts/services/processes.ts"
+import { alive, eventually, signal } from "../../scripts/services/processes.ts"
 import { rabbitCtl, rabbitPorts } from "../../scripts/services/rabbitmq.ts"
 
 /** One process of an engine. */
@@ -60,13 +62,11 @@ export interface PrivateOptions {
   readonly folder?: string
 }
 
-let count = 0
-
-const start = async (options: PrivateOptions, make: (files: Binaries, folder: string) => Engine) => {
-  const folder = options.folder ?? join(testFolder, `${process.pid}-${++count}`)
+const start = async (options: PrivateOptions, make: (folder: string) => Engine) => {
+  const folder = options.folder ?? join(testFolder, `${process.pid}-${randomBytes(4).toString("hex")}`)
   mkdirSync(folder, { recursive: true })
-  const place: Place = { ports: {}, processes: {}, save: () => {}, own: true }
-  const engine = make(await binaries(), folder)
+  const place: Place = { ports: {}, processes: {}, save: () => {}, own: true, files: binaries }
+  const engine = make(folder)
   const dispose = async (): Promise<void> => {
     await takeDown(engine, place, true)
     if (options.folder === undefined) rmSync(folder, { recursive: true, force: true })
@@ -101,7 +101,7 @@ const processOf = (part: Part, place: Place): EngineProcess => {
       await kill9()
       await bringPart(part, place)
     },
-    output: () => tail(part.program(place.ports).log)
+    output: () => outputOf(part)
   }
 }
 
@@ -126,9 +126,7 @@ export const privateMongo = async ({
   members: size = 1,
   ...options
 }: PrivateOptions & { readonly members?: 1 | 3 } = {}): Promise<PrivateMongo> => {
-  const started = await start(options, (files, folder) =>
-    mongo(files, folder, { members: size, testCommands: true, cacheGb: 0.25 })
-  )
+  const started = await start(options, (folder) => mongo(folder, { members: size, testCommands: true, cacheGb: 0.25 }))
   const members = started.engine.parts.map((part) => processOf(part, started.place))
   const primary = async (): Promise<EngineProcess> => {
     let found: EngineProcess | undefined
@@ -163,7 +161,7 @@ export const privateRedis = async ({
   args,
   ...options
 }: PrivateOptions & { readonly args?: ReadonlyArray<string> } = {}): Promise<PrivateEngine> => {
-  const { engine, place, ...started } = await start(options, (files, folder) => redis(files, folder, args))
+  const { engine, place, ...started } = await start(options, (folder) => redis(folder, args))
   return engineOf(started, processOf(engine.parts.at(-1) as Part, place), {})
 }
 

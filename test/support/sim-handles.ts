@@ -55,7 +55,7 @@ export const FAULTS: Readonly<Record<string, ReadonlyArray<FaultKind>>> = {
   "router.register": ["fail", "delay", "crash-after"],
   "router.unregister": ["fail", "delay"],
   "router.routes": ["fail", "delay", "crash-after", "freeze-after"],
-  "router.append": ["fail", "lose-reply", "repeat", "delay", "crash-before", "crash-after", "freeze-before"],
+  "router.appendAll": ["fail", "lose-reply", "repeat", "delay", "crash-before", "crash-after", "freeze-before"],
   "router.take": ["fail", "delay", "crash-before", "crash-after"],
   "router.nodes": ["fail", "delay"],
   "models.apply": ["fail", "lose-reply", "repeat", "delay", "crash-before", "crash-after"],

@@ -72,9 +72,9 @@ export class Observer {
   router(service: Router["Service"]): Router["Service"] {
     return {
       ...service,
-      append: (node, items) => {
-        for (const item of items) this.#addressed(item)
-        return service.append(node, items)
+      appendAll: (streams) => {
+        for (const items of streams.values()) for (const item of items) this.#addressed(item)
+        return service.appendAll(streams)
       }
     }
   }

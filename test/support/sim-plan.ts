@@ -80,7 +80,7 @@ const CRUCIAL = [
   "log.relayed",
   "commands.publish",
   "events.publish",
-  "router.append",
+  "router.appendAll",
   "models.apply"
 ]
 

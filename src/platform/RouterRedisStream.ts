@@ -1,0 +1,165 @@
+import type { Buffer } from "node:buffer"
+import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import { pipelined, type RedisCommand, type RedisConnection, type RedisUnavailable } from "./RedisConnection.ts"
+import { type NodeItem, StreamLost } from "./Router.ts"
+import { decodeItems, entryBytes } from "./RouterRedisItems.ts"
+import type { RouterKeys } from "./RouterRedisKeys.ts"
+import { named } from "./RouterRedisScripts.ts"
+
+/** Items that are taken from Redis before the node has taken the former ones. */
+const READ_AHEAD = 2_000
+/** Entries of one reading. */
+const READ_ENTRIES = 64
+/** How long one reading waits, in milliseconds: a new epoch is seen after that at most. */
+const BLOCK_MS = 500
+
+type EntryReply = readonly [id: Buffer, fields: ReadonlyArray<Buffer>]
+
+/**
+ * This node's stream: entries with contiguous numbers in an epoch, from one loss to the next. Whatever makes it doubtful that every entry comes
+ * ends the epoch: {@link lose}.
+ */
+export class NodeStream {
+  readonly node: string
+  /** Counts the attempts to have a lease; the number of the present one, or of the last one. */
+  epoch = 0
+  /** Open while this node is known to others, and what is appended comes. */
+  readonly live = Latch.makeUnsafe(false)
+  /** Open while it is not. */
+  readonly lost = Latch.makeUnsafe(true)
+  /** The number of the last entry that came, and the bytes of all of this epoch. */
+  last = 0
+  bytes = 0
+  /** How far Redis has been told. */
+  #told = 0
+  #isLive = false
+  #items: Array<NodeItem> = []
+  /** What came after a loss that the node was not told of yet; undefined while there is none. */
+  #after: Array<NodeItem> | undefined
+  #reason = ""
+  readonly #filled = Latch.makeUnsafe(false)
+  readonly #emptied = Latch.makeUnsafe(true)
+  readonly #keys: { readonly lease: string; readonly stream: string }
+  readonly #onLost: (reason: string) => void
+
+  constructor(node: string, keys: RouterKeys, onLost: (reason: string) => void) {
+    this.node = node
+    this.#keys = { lease: keys.lease(node), stream: keys.stream(node) }
+    this.#onLost = onLost
+  }
+
+  get isLive(): boolean {
+    return this.#isLive
+  }
+
+  /** This node has a lease, of this epoch. */
+  begin(epoch: number): void {
+    this.epoch = epoch
+    this.last = this.bytes = this.#told = 0
+    this.#isLive = true
+    this.lost.closeUnsafe()
+    this.live.openUnsafe()
+  }
+
+  /** Ends the epoch. What came before is still taken, and then the node is told. */
+  lose(reason: string): void {
+    if (!this.#isLive) return
+    this.#isLive = false
+    this.#after = []
+    this.#reason = reason
+    this.live.closeUnsafe()
+    this.lost.openUnsafe()
+    this.#filled.openUnsafe()
+    this.#onLost(reason)
+  }
+
+  /** This node goes away, and nothing is lost by that. */
+  end(): void {
+    this.#isLive = false
+  }
+
+  readonly take = Effect.fnUntraced({ self: this }, function* (this: NodeStream, max: number): Effect.fn.Return<
+    ReadonlyArray<NodeItem>,
+    StreamLost
+  > {
+    for (;;) {
+      const items = this.#items
+      if (items.length > 0) {
+        const taken = items.length <= max ? items : items.slice(0, max)
+        this.#keep(items.length <= max ? [] : items.slice(max))
+        return taken
+      }
+      if (this.#after !== undefined) {
+        this.#keep(this.#after)
+        this.#after = undefined
+        return yield* new StreamLost({ reason: this.#reason })
+      }
+      this.#filled.closeUnsafe()
+      yield* this.#filled.await
+    }
+  })
+
+  #keep(items: Array<NodeItem>): void {
+    this.#items = items
+    if (items.length < READ_AHEAD) this.#emptied.openUnsafe()
+  }
+
+  /** Reads what is appended, as long as the scope of the connection lives. */
+  read(redis: RedisConnection): Effect.Effect<never> {
+    return this.live.await.pipe(
+      Effect.andThen(this.#emptied.await),
+      Effect.andThen(Effect.suspend(() => this.#next(redis))),
+      Effect.catch((error) => {
+        // It is not known what the server makes of a reading that was given up: a new connection is one that asks for nothing else.
+        if (error.code === "timeout") redis.client.disconnect(true)
+        this.lose(error.reason)
+        return Effect.sleep("20 millis")
+      }),
+      Effect.forever
+    )
+  }
+
+  #next(redis: RedisConnection): Effect.Effect<void, RedisUnavailable> {
+    const { epoch, last } = this
+    const { lease, stream } = this.#keys
+    const commands: Array<RedisCommand> = [
+      ["xreadBuffer", "COUNT", READ_ENTRIES, "BLOCK", BLOCK_MS, "STREAMS", stream, `${epoch}-${last}`]
+    ]
+    if (last > this.#told) commands.unshift([named("taken"), 2, lease, stream, epoch, last, this.bytes])
+    return redis
+      .run("take", (client) => pipelined(client, commands))
+      .pipe(
+        Effect.map((replies) => {
+          if (epoch !== this.epoch || !this.#isLive) return
+          this.#told = last
+          const reply = replies[replies.length - 1] as ReadonlyArray<
+            readonly [Buffer, ReadonlyArray<EntryReply>]
+          > | null
+          if (reply !== null) for (const entry of reply[0]![1]) if (!this.#entry(entry)) return
+        })
+      )
+  }
+
+  /** Takes an entry in; false when it is not the next one. */
+  #entry([id, [, meta, , frames]]: EntryReply): boolean {
+    const expected = `${this.epoch}-${this.last + 1}`
+    const found = id.toString("latin1")
+    if (found !== expected || meta === undefined || frames === undefined) {
+      this.lose(`entry ${expected} was expected in it, and ${found} came`)
+      return false
+    }
+    this.last++
+    this.bytes += entryBytes(meta, frames)
+    const into = this.#after ?? this.#items
+    try {
+      for (const item of decodeItems(meta, frames)) into.push(item)
+    } catch {
+      this.lose(`entry ${found} of it cannot be read; it may be of another version of Darda`)
+      return false
+    }
+    if (into.length >= READ_AHEAD) this.#emptied.closeUnsafe()
+    this.#filled.openUnsafe()
+    return true
+  }
+}
