@@ -20,13 +20,12 @@ export interface Engines {
 /** Starts MongoDB (a replica set of one), RabbitMQ and Redis, each with its data in a folder of this run. */
 export const startEngines = async (): Promise<Engines> => {
   const folder = mkdtempSync(join(tmpdir(), "darda-bench-engines-"))
-  const files = await binaries()
   const engines = [
-    mongo(files, folder, { members: 1, testCommands: false, cacheGb: CACHE_GB }),
-    rabbit(files, folder),
-    redis(files, folder)
+    mongo(folder, { members: 1, testCommands: false, cacheGb: CACHE_GB }),
+    rabbit(folder),
+    redis(folder)
   ] as const
-  const place: Place = { ports: {}, processes: {}, save: () => {}, own: true }
+  const place: Place = { ports: {}, processes: {}, save: () => {}, own: true, files: binaries }
   const stop = async (): Promise<void> => {
     await Promise.all(engines.map((engine) => takeDown(engine, place, true)))
     rmSync(folder, { recursive: true, force: true })
