@@ -30,6 +30,23 @@ const metrics = {
   outboxLeft: Metric.counter("darda_outbox_recovered_total", {
     description: "Outbox entries relayed from the log because whoever wrote them did not",
     incremental: true
+  }),
+  busReconnects: Metric.counter("darda_bus_reconnects_total", {
+    description: "Connections to RabbitMQ that were lost",
+    incremental: true
+  }),
+  busBlocked: Metric.gauge("darda_bus_blocked", {
+    description: "Connections on which RabbitMQ takes nothing more, for want of memory or disk"
+  }),
+  busUnconfirmed: Metric.gauge("darda_bus_unconfirmed_batches", {
+    description: "Batches that are published to RabbitMQ, or wait for that, and are not confirmed"
+  }),
+  busReceived: Metric.gauge("darda_bus_received_batches", {
+    description: "Batches that RabbitMQ delivered and nobody has taken yet"
+  }),
+  deadLetters: Metric.counter("darda_dead_letters_total", {
+    description: "Messages in RabbitMQ that could not be read and were put aside",
+    incremental: true
   })
 } as const
 
@@ -37,6 +54,8 @@ const metrics = {
 export interface MetricsWriter {
   /** Adds to a counter, sets a gauge, or records a value. */
   readonly update: (metric: keyof typeof metrics, value: number) => void
+  /** Adds to a gauge that several parts of a process share. */
+  readonly add: (metric: keyof typeof metrics, value: number) => void
   /** Counts a closed connection by its code. */
   readonly closed: (code: number) => void
 }
@@ -51,6 +70,7 @@ export const metricsWriter: Effect.Effect<MetricsWriter> = Effect.map(Effect.con
   const byCode = new Map<number, typeof closes>()
   return {
     update: (metric, value) => metrics[metric].updateUnsafe(value, context),
+    add: (metric, value) => metrics[metric].modifyUnsafe(value, context),
     closed: (code) => {
       let labelled = byCode.get(code)
       if (labelled === undefined) byCode.set(code, (labelled = Metric.withAttributes(closes, { code: String(code) })))

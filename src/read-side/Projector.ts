@@ -8,7 +8,7 @@ import { atLeast, type Vector } from "../domain/partition.ts"
 import { EventBus, type EventBusUnavailable, type Published } from "../write-side/EventBus.ts"
 import { EventLog, type EventReader, type LogUnavailable } from "../write-side/EventLog.ts"
 import { fill, PAGE_EVENTS } from "./fill.ts"
-import { makeQuietLog } from "./quietLog.ts"
+import { makeQuietLog } from "../platform/quietLog.ts"
 import { ReadModels, type ReadModelsUnavailable, type Run } from "./ReadModels.ts"
 
 /** Batches taken from the bus at once. */

@@ -50,6 +50,11 @@ export class CommandBus extends Context.Service<
      * is published until it is confirmed.
      */
     readonly offer: (command: Command) => boolean
+    /**
+     * Calls `listener` with each batch at the moment at which the bus confirmed it, until the scope closes: its commands are durable, and sent. In the step of the confirm, so it
+     * does little, and does not throw.
+     */
+    readonly onSent: (listener: (batch: CommandBatch) => void) => Effect.Effect<void, never, Scope.Scope>
     readonly consumer: Effect.Effect<CommandConsumer, CommandBusUnavailable, Scope.Scope>
   }
 >()("darda/write-side/CommandBus") {}

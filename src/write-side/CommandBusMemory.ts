@@ -125,7 +125,7 @@ export const layerMemory = (broker: MemoryBroker, edge: string): Layer.Layer<Com
   Layer.effect(
     CommandBus,
     Effect.gen(function* () {
-      const offer = yield* makeCommandPublisher({ edge, partitions: broker.partitions, publish: broker.publish })
-      return CommandBus.of({ offer, consumer: broker.consumer })
+      const publisher = yield* makeCommandPublisher({ edge, partitions: broker.partitions, publish: broker.publish })
+      return CommandBus.of({ ...publisher, consumer: broker.consumer })
     })
   )

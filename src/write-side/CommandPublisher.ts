@@ -5,11 +5,12 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Command } from "../domain/commands.ts"
 import { partitionOf } from "../domain/partition.ts"
-import type { CommandBatch, CommandBusUnavailable } from "./CommandBus.ts"
+import type { CommandBatch, CommandBus, CommandBusUnavailable } from "./CommandBus.ts"
 
-/** Commands and bytes in one batch: what a committer takes at once. */
+/** Commands in one batch: what a committer takes at once. */
 export const BATCH_COMMANDS = 500
-export const BATCH_BYTES = 1024 * 1024
+/** Bytes in one batch: a consumer may hold some dozens of a partition. */
+const BATCH_BYTES = 256 * 1024
 
 /** Commands and bytes that wait in one partition's buffer before `offer` answers false. */
 export const BUFFER_COMMANDS = 5_000
@@ -38,8 +39,9 @@ export const makeCommandPublisher = (options: {
   readonly edge: string
   readonly partitions: number
   readonly publish: (batch: CommandBatch) => Effect.Effect<void, CommandBusUnavailable>
-}): Effect.Effect<(command: Command) => boolean, never, Scope.Scope> =>
+}): Effect.Effect<Pick<CommandBus["Service"], "offer" | "onSent">, never, Scope.Scope> =>
   Effect.gen(function* () {
+    const listeners = new Set<(batch: CommandBatch) => void>()
     const buffers = Array.from({ length: options.partitions }, (): Buffer => ({
       commands: [],
       bytes: 0,
@@ -70,6 +72,7 @@ export const makeCommandPublisher = (options: {
           Effect.tapError((error) => Effect.logWarning(error.message)),
           Effect.retry(Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")]))
         )
+        for (const listener of listeners) listener(batch)
       }
       buffer.publishing = false
     })
@@ -92,13 +95,20 @@ export const makeCommandPublisher = (options: {
       Effect.forkScoped
     )
 
-    return (command: Command): boolean => {
-      const buffer = buffers[partitionOf(command.conv, options.partitions)]!
-      const size = sizeOf(command)
-      if (buffer.commands.length >= BUFFER_COMMANDS || buffer.bytes + size > BUFFER_BYTES) return false
-      buffer.commands.push(command)
-      buffer.bytes += size
-      if (!buffer.publishing) work.openUnsafe()
-      return true
+    return {
+      offer: (command) => {
+        const buffer = buffers[partitionOf(command.conv, options.partitions)]!
+        const size = sizeOf(command)
+        if (buffer.commands.length >= BUFFER_COMMANDS || buffer.bytes + size > BUFFER_BYTES) return false
+        buffer.commands.push(command)
+        buffer.bytes += size
+        if (!buffer.publishing) work.openUnsafe()
+        return true
+      },
+      onSent: (listener) =>
+        Effect.acquireRelease(
+          Effect.sync(() => listeners.add(listener)),
+          () => Effect.sync(() => listeners.delete(listener))
+        )
     }
   })

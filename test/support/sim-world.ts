@@ -254,11 +254,11 @@ export class World {
     return Layer.effect(
       CommandBus,
       Effect.gen(function* () {
-        const offer = yield* makeCommandPublisher({ edge: process.name, partitions, publish: broker.publish })
+        const publisher = yield* makeCommandPublisher({ edge: process.name, partitions, publish: broker.publish })
         const consumer = Effect.tap(broker.consumer, (handle) =>
           Effect.addFinalizer(() => Effect.sync(() => consumers.delete(handle)))
         )
-        return CommandBus.of({ offer, consumer })
+        return CommandBus.of({ ...publisher, consumer })
       })
     )
   }

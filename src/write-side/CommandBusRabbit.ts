@@ -1,0 +1,80 @@
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { EngineAddress } from "../platform/EngineAddress.ts"
+import { metricsWriter } from "../platform/Metrics.ts"
+import { makeRabbitConnection } from "../platform/RabbitConnection.ts"
+import { makeRabbitConsumer } from "../platform/RabbitConsumer.ts"
+import { putAside } from "../platform/rabbitLetters.ts"
+import { makeRabbitPublisher } from "../platform/RabbitPublisher.ts"
+import { commandQueue, deadLetterQueue } from "../platform/rabbitQueues.ts"
+import { CommandBus, CommandBusUnavailable } from "./CommandBus.ts"
+import { decodeBatch, encodeBatch } from "./CommandBusRabbitCodec.ts"
+import { makeCommandPublisher } from "./CommandPublisher.ts"
+
+/**
+ * Batches of one partition that a committer is given ahead: enough to fill a commit with small ones while the last one is on its way, and at most 8 MiB. Not to be
+ * changed lightly, see {@link RabbitConsumerOptions.prefetch}.
+ */
+const PREFETCH = 32
+
+export interface CommandBusRabbitOptions {
+  readonly address: EngineAddress
+  /** Names this log's queues: 8 characters of its id. */
+  readonly scope: string
+  /** As the log was created with. */
+  readonly partitions: number
+  /** This process's boot id, new at every start. */
+  readonly edge: string
+}
+
+/**
+ * The command bus on RabbitMQ: one quorum queue a partition with a single active consumer, at most one unconfirmed batch of this edge in each. Connects to publish at
+ * once, and to consume with the first `take`; while RabbitMQ is away or takes nothing, buffers fill and `offer` answers false.
+ */
+export const layerRabbit = ({ address, edge, partitions, scope }: CommandBusRabbitOptions): Layer.Layer<CommandBus> =>
+  Layer.effect(
+    CommandBus,
+    Effect.gen(function* () {
+      const metrics = yield* metricsWriter
+      const queues = Array.from({ length: partitions }, (_, partition) => commandQueue(scope, partition))
+      const letters = deadLetterQueue(scope)
+      const declared = [letters, ...queues]
+      const out = yield* makeRabbitConnection({ address, name: "commands out", queues: declared })
+      const publisher = yield* makeRabbitPublisher(out)
+      yield* Effect.forkScoped(out.link)
+      const commands = yield* makeCommandPublisher({
+        edge,
+        partitions,
+        publish: (batch) => {
+          const trace = batch.commands[0]?.traceparent
+          return publisher
+            .publish(
+              queues[batch.partition]!,
+              encodeBatch(batch),
+              trace === undefined ? {} : { headers: { traceparent: trace } }
+            )
+            .pipe(Effect.mapError((cause) => new CommandBusUnavailable({ operation: "publish", cause })))
+        }
+      })
+      return CommandBus.of({
+        ...commands,
+        consumer: Effect.gen(function* () {
+          const connection = yield* makeRabbitConnection({ address, name: "commands in", queues: declared })
+          const consumer = yield* makeRabbitConsumer({
+            connection,
+            name: "commands",
+            queues,
+            prefetch: PREFETCH,
+            decode: (message, partition) => decodeBatch(message, partition, partitions),
+            weigh: (batch) => batch.commands.length,
+            putAside: putAside(publisher, letters, metrics)
+          })
+          return {
+            take: (maxCommands) =>
+              Effect.map(consumer.take(maxCommands), (taken) => taken.map(({ ack, value }) => ({ batch: value, ack }))),
+            restart: consumer.restart
+          }
+        })
+      })
+    })
+  )

@@ -1,0 +1,85 @@
+/** Batches of commands as they are in RabbitMQ: JSON, checked as it is read, since a queue holds whatever was put into it. */
+import type { ConsumeMessage } from "amqplib"
+import * as Schema from "effect/Schema"
+import { partitionOf } from "../domain/partition.ts"
+import { AfterForm, ConversationIdForm, FlagForm, SeqForm, UserIdForm } from "../domain/protocol/forms.ts"
+import type { Unreadable } from "../platform/RabbitConsumer.ts"
+import { retriedLetter } from "../platform/rabbitLetters.ts"
+import type { CommandBatch } from "./CommandBus.ts"
+
+/** Raise it when older code would misread what is written; it puts what it cannot read to the dead letters, for `retry` after the upgrade. */
+const VERSION = 1
+
+const Users = Schema.Array(UserIdForm)
+
+const Intent = Schema.Union([
+  Schema.Struct({
+    type: Schema.Literal("send"),
+    kind: Schema.String,
+    body: Schema.String,
+    replyTo: Schema.optionalKey(SeqForm)
+  }),
+  Schema.Struct({ type: Schema.Literal("edit"), target: SeqForm, body: Schema.String }),
+  Schema.Struct({ type: Schema.Literal("delete"), target: SeqForm }),
+  Schema.Struct({ type: Schema.Literal("react"), target: SeqForm, emoji: Schema.String, on: FlagForm }),
+  Schema.Struct({ type: Schema.Literal("create"), members: Users, title: Schema.optionalKey(Schema.String) }),
+  Schema.Struct({ type: Schema.Literal("members"), add: Users, remove: Users }),
+  Schema.Struct({ type: Schema.Literal("leave") }),
+  Schema.Struct({ type: Schema.Literal("title"), title: Schema.String }),
+  Schema.Struct({
+    type: Schema.Literal("mark"),
+    delivered: Schema.optionalKey(AfterForm),
+    seen: Schema.optionalKey(AfterForm)
+  })
+])
+
+const Wire = Schema.Struct({
+  v: Schema.Literal(VERSION),
+  edge: Schema.NonEmptyString,
+  counter: SeqForm,
+  commands: Schema.Array(
+    Schema.Struct({
+      conv: ConversationIdForm,
+      by: UserIdForm,
+      cid: Schema.String,
+      intent: Intent,
+      origin: Schema.Struct({ node: Schema.String, session: Schema.String, rid: Schema.optionalKey(Schema.String) }),
+      traceparent: Schema.optionalKey(Schema.String)
+    })
+  )
+})
+
+const isWire = Schema.is(Wire)
+const decodeWire = Schema.decodeUnknownExit(Wire)
+
+export const encodeBatch = ({ commands, counter, edge }: CommandBatch): Buffer =>
+  Buffer.from(JSON.stringify({ v: VERSION, edge, counter, commands }))
+
+const unreadable = (reason: string): Unreadable => ({ unreadable: reason })
+
+/**
+ * Reads a batch from the queue of this partition. One that an operator sent back from the dead letters comes as if from an edge of its own: its edge's counter
+ * has passed it long since, and what is behind the counter is taken for a repeat.
+ */
+export const decodeBatch = (
+  message: ConsumeMessage,
+  partition: number,
+  partitions: number
+): CommandBatch | Unreadable => {
+  let wire: unknown
+  try {
+    wire = JSON.parse(message.content.toString())
+  } catch (error) {
+    return unreadable(`it is not JSON: ${(error as Error).message}`)
+  }
+  if (!isWire(wire)) {
+    const exit = decodeWire(wire)
+    return unreadable(exit._tag === "Failure" ? `it is no batch of commands: ${String(exit.cause)}` : "it is no batch")
+  }
+  const astray = wire.commands.find(({ conv }) => partitionOf(conv, partitions) !== partition)
+  if (astray !== undefined) return unreadable(`${astray.conv} does not belong to partition ${partition}`)
+  const letter = retriedLetter(message)
+  return letter === undefined
+    ? { partition, edge: wire.edge, counter: wire.counter, commands: wire.commands }
+    : { partition, edge: `retry-${letter}`, counter: 1, commands: wire.commands }
+}
