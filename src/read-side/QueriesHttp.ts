@@ -15,7 +15,7 @@ import * as Schema from "effect/Schema"
 import { LogHeads, LogUnavailable } from "../write-side/EventLog.ts"
 import { Queries, QueryRefused } from "./Queries.ts"
 import { clusterToken, type LogIdentity, NotOfThisCluster, QueryApi } from "./QueryApi.ts"
-import { makeQuietLog } from "./quietLog.ts"
+import { makeQuietLog } from "../platform/quietLog.ts"
 
 /** How long one read process may take: longer than it waits itself for read models that are behind and then asks the log. */
 const ANSWER_WITHIN = "4 seconds"
