@@ -21,6 +21,8 @@ export const install = async (packages: ReadonlyArray<string>, services: Readonl
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
   const apt = (...args: ReadonlyArray<string>) => run("apt-get", [...APT, ...args], { env, timeout: APT_MS })
   const restore = await forbidServices(services)
+  // RabbitMQ brings Erlang, and that a port mapper for everyone.
+  const sockets = inPath("epmd") === undefined ? ["epmd.service", "epmd.socket"] : []
   try {
     await apt("update")
     await apt("install", "-y", "--no-install-recommends", ...packages)
@@ -28,6 +30,8 @@ export const install = async (packages: ReadonlyArray<string>, services: Readonl
     if (inPath("update-rc.d") !== undefined) {
       for (const service of services) await run("update-rc.d", [service, "disable"])
     }
+    if (inPath("systemctl") !== undefined && inPath("epmd") !== undefined && sockets.length > 0)
+      await run("systemctl", ["disable", "--quiet", ...sockets])
   } catch (cause) {
     throw new Error(`apt-get could not install ${packages.join(" and ")}: ${failure(cause)}`, { cause })
   } finally {

@@ -7,6 +7,8 @@ export interface MongodOptions {
   readonly testCommands: boolean
   /** Of the storage engine's cache, in GB; 0.25 is the least. */
   readonly cacheGb: number
+  /** More arguments of mongod. */
+  readonly args?: ReadonlyArray<string>
 }
 
 export const mongodProgram = (file: string, folder: string, port: number, options: MongodOptions): Program => ({
@@ -18,7 +20,8 @@ export const mongodProgram = (file: string, folder: string, port: number, option
     ...["--setParameter", "diagnosticDataCollectionEnabled=false"],
     // A stop does not wait for members that stop as well.
     ...["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"],
-    ...(options.testCommands ? ["--setParameter", "enableTestCommands=1"] : [])
+    ...(options.testCommands ? ["--setParameter", "enableTestCommands=1"] : []),
+    ...(options.args ?? [])
   ],
   env: process.env
 })

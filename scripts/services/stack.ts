@@ -9,8 +9,8 @@ import { alive, type Identity } from "./processes.ts"
 export interface StackOptions {
   /** Members of the replica set; what the folder has, or 1. */
   readonly members?: 1 | 3 | undefined
-  /** MongoDB's fail points, off by default. They are taken up when MongoDB starts. */
-  readonly testCommands?: boolean
+  /** Whether MongoDB has fail points: what the folder has, or no. Fixed while it runs. */
+  readonly testCommands?: boolean | undefined
   /** The engines end with this process, however it ends. */
   readonly own?: boolean
 }
@@ -24,6 +24,7 @@ export interface Running {
 
 interface State {
   readonly members: 1 | 3
+  readonly testCommands: boolean
   readonly ports: Ports
   readonly processes: Record<string, Identity>
 }
@@ -49,7 +50,7 @@ const write = (folder: string, state: State): void => {
 
 type Engines = readonly [mongo: Engine, rabbit: Engine, redis: Engine]
 
-const enginesOf = (folder: string, { members }: State, testCommands = false): Engines => [
+const enginesOf = (folder: string, { members, testCommands }: State): Engines => [
   mongo(folder, { members, testCommands, cacheGb: CACHE_GB }),
   rabbit(folder),
   redis(folder)
@@ -69,6 +70,25 @@ const runningOf = (engines: Engines, { ports, processes }: State): Running => ({
   )
 })
 
+/** What was written down there, with what is wanted now; fails where that needs a stop or an empty folder first. */
+const stateFor = (folder: string, members?: 1 | 3, testCommands?: boolean): State => {
+  const before = read(folder)
+  if (before === undefined)
+    return { members: members ?? 1, testCommands: testCommands ?? false, ports: {}, processes: {} }
+  if (members !== undefined && members !== before.members) {
+    throw new Error(
+      `The replica set in ${folder} was made with --members ${before.members}: ` +
+        `to have ${members}, run \`npm run services -- down\` and remove that folder`
+    )
+  }
+  if (testCommands === undefined || testCommands === before.testCommands) return before
+  if (Object.entries(before.processes).some(([name, known]) => name.startsWith("mongod") && alive(known))) {
+    const how = testCommands ? "without" : "with"
+    throw new Error(`MongoDB runs ${how} test commands: run \`npm run services -- down\` first`)
+  }
+  return { ...before, testCommands }
+}
+
 /** Starts what does not run in that folder, waits until all three take work, and says where they are. */
 export const up = async (
   folder: string,
@@ -76,14 +96,8 @@ export const up = async (
 ): Promise<Running> => {
   mkdirSync(folder, { recursive: true, mode: 0o700 })
   return await exclusive(folder, async () => {
-    const state = read(folder) ?? { members: members ?? 1, ports: {}, processes: {} }
-    if (members !== undefined && members !== state.members) {
-      throw new Error(
-        `The replica set in ${folder} was made with --members ${state.members}: ` +
-          `to have ${members}, run \`npm run services -- down\` and remove that folder`
-      )
-    }
-    const engines = enginesOf(folder, state, testCommands)
+    const state = stateFor(folder, members, testCommands)
+    const engines = enginesOf(folder, state)
     const place = placeOf(folder, state, own)
     // All are waited for, also after one has failed: none is started behind the caller's back.
     const results = await Promise.allSettled(engines.map((engine) => bring(engine, place)))
@@ -96,6 +110,7 @@ export const up = async (
 export interface Status extends Running {
   /** The processes that do not run, or do not answer. */
   readonly missing: ReadonlyArray<string>
+  readonly testCommands: boolean
 }
 
 /** What is in that folder: undefined when none of its processes runs. */
@@ -112,6 +127,7 @@ export const status = async (folder: string): Promise<Status | undefined> => {
   )
   return {
     ...runningOf(engines, state),
+    testCommands: state.testCommands,
     missing: parts.flatMap(({ name }, index) => (answers[index] === true ? [] : [name]))
   }
 }

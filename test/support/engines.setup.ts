@@ -1,6 +1,6 @@
 /**
  * The engines that a run of tests shares: those of DARDA_TEST_MONGO_URL, DARDA_TEST_AMQP_URL and DARDA_TEST_REDIS_URL where all three
- * are given; else those that `npm run services -- up` started in this checkout; else its own, started when the first test asks for them
+ * are given; else those that `npm run services -- up --test-commands` started in this checkout; else its own, started when the first test asks for them
  * and ended with the run.
  */
 import { MongoClient } from "mongodb"
@@ -28,7 +28,7 @@ export const setup = async (): Promise<(() => Promise<void>) | undefined> => {
   removeLeftOvers()
   if (given.length === NAMES.length) return () => dropDatabases(run)
   const inUse = await status(servicesFolder)
-  if (inUse !== undefined && inUse.missing.length === 0) {
+  if (inUse !== undefined && inUse.missing.length === 0 && inUse.testCommands) {
     publish(inUse)
     return () => dropDatabases(run)
   }

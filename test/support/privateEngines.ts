@@ -60,6 +60,8 @@ export interface PrivateRabbit extends PrivateEngine {
 export interface PrivateOptions {
   /** Where the data lie: an empty folder that exists and is kept, on a small file system for example. One of the checkout by default. */
   readonly folder?: string
+  /** More arguments of mongod or redis-server, `["--maxmemory", "1mb"]` for example. RabbitMQ takes none. */
+  readonly args?: ReadonlyArray<string>
 }
 
 const start = async (options: PrivateOptions, make: (folder: string) => Engine) => {
@@ -121,12 +123,15 @@ const engineOf = <A extends object>(
   ...own
 })
 
-/** A replica set with fail points, of one member (a second to start) or three. A member that is gone is missed after 2 s. */
+/** A replica set with fail points, of one member (a second to start) or three (three seconds). A member that is gone is missed after 2 s. */
 export const privateMongo = async ({
   members: size = 1,
+  args = [],
   ...options
 }: PrivateOptions & { readonly members?: 1 | 3 } = {}): Promise<PrivateMongo> => {
-  const started = await start(options, (folder) => mongo(folder, { members: size, testCommands: true, cacheGb: 0.25 }))
+  const started = await start(options, (folder) =>
+    mongo(folder, { members: size, testCommands: true, cacheGb: 0.25, args })
+  )
   const members = started.engine.parts.map((part) => processOf(part, started.place))
   const primary = async (): Promise<EngineProcess> => {
     let found: EngineProcess | undefined
@@ -156,17 +161,14 @@ const isPrimary = async (port: number): Promise<boolean> => {
   }
 }
 
-/** An empty Redis, a few milliseconds to start; `args` are more arguments of redis-server, `["--maxmemory", "1mb"]` for example. */
-export const privateRedis = async ({
-  args,
-  ...options
-}: PrivateOptions & { readonly args?: ReadonlyArray<string> } = {}): Promise<PrivateEngine> => {
+/** An empty Redis, some milliseconds to start. */
+export const privateRedis = async ({ args, ...options }: PrivateOptions = {}): Promise<PrivateEngine> => {
   const { engine, place, ...started } = await start(options, (folder) => redis(folder, args))
   return engineOf(started, processOf(engine.parts.at(-1) as Part, place), {})
 }
 
-/** A RabbitMQ, five seconds of processor time to start: share it between the tests of a file. */
-export const privateRabbit = async (options: PrivateOptions = {}): Promise<PrivateRabbit> => {
+/** A RabbitMQ, four seconds of processor time to start: share it between the tests of a file. */
+export const privateRabbit = async (options: Omit<PrivateOptions, "args"> = {}): Promise<PrivateRabbit> => {
   const { engine, place, folder, ...started } = await start(options, rabbit)
   const { rabbit: scripts } = await binaries()
   return engineOf(started, processOf(engine.parts.at(-1) as Part, place), {
