@@ -19,7 +19,7 @@ const WAITING_COMMITS = 64
 const SWEEP_ENTRIES = 100
 /** The age from which an entry is taken for forgotten by whoever wrote it. */
 export const SWEEP_AFTER_MS = 2_000
-/** Events that are read at once from the log. */
+/** Events that are read at once from the log, and published at once. */
 const READ_EVENTS = 500
 /** Conversations whose counts are owed; the oldest are dropped, since counts are repeated by the next mark. */
 const OWED_COUNTS = 10_000
@@ -59,6 +59,8 @@ export class Relay extends Context.Service<
       const bus = yield* EventBus
       const router = yield* Router
       const queue = yield* Queue.bounded<Committed>(WAITING_COMMITS)
+      /** What the nodes are told and the bus is not: nobody who chats waits for the confirms of the bus. */
+      const told = yield* Queue.bounded<Committed>(WAITING_COMMITS)
       const metrics = yield* metricsWriter
       const live = new RelayLive(log, bus, router, metrics)
       return Relay.of({
@@ -72,7 +74,13 @@ export class Relay extends Context.Service<
         drain: live.drain,
         run: Effect.all(
           [
-            Effect.forever(Queue.takeAll(queue).pipe(Effect.flatMap((commits) => live.relay(commits)))),
+            Effect.forever(
+              Queue.takeAll(queue).pipe(
+                Effect.tap((commits) => live.tell(commits)),
+                Effect.flatMap((commits) => Queue.offerAll(told, commits))
+              )
+            ),
+            Effect.forever(Queue.takeAll(told).pipe(Effect.flatMap((commits) => live.publish(commits)))),
             Effect.forever(
               live.tick.pipe(
                 Effect.delay("1 second"),
@@ -96,6 +104,23 @@ const untilDone = <A>(
     Effect.retry(Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")])),
     Effect.orDie
   )
+
+/** The events of some commits by partition: in as few runs without a hole as they make, since the bus costs by the run. */
+const runsOf = (commits: ReadonlyArray<Committed>): ReadonlyMap<number, ReadonlyArray<ReadonlyArray<StoredEvent>>> => {
+  const byPartition = new Map<number, Array<ReadonlyArray<StoredEvent>>>()
+  for (const { events } of commits) {
+    for (const [partition, run] of events) {
+      if (run.length === 0) continue
+      const runs = byPartition.get(partition)
+      const last = runs?.at(-1)
+      if (runs === undefined || last === undefined) byPartition.set(partition, [run])
+      else if (last.at(-1)!.position + 1 === run[0]!.position && last.length + run.length <= READ_EVENTS)
+        runs[runs.length - 1] = [...last, ...run]
+      else runs.push(run)
+    }
+  }
+  return byPartition
+}
 
 const entryKey = (partition: number, from: number): string => `${partition} ${from}`
 
@@ -126,7 +151,8 @@ class RelayLive {
     }
   }
 
-  readonly relay = Effect.fnUntraced({ self: this }, function* (this: RelayLive, commits: ReadonlyArray<Committed>) {
+  /** The first half: the nodes. */
+  readonly tell = Effect.fnUntraced({ self: this }, function* (this: RelayLive, commits: ReadonlyArray<Committed>) {
     const outgoing = commits.length === 1 ? commits[0]!.outgoing : commits.flatMap((commit) => commit.outgoing)
     const progress: Array<NodeItem> = []
     for (const { events } of commits) {
@@ -134,9 +160,15 @@ class RelayLive {
         if (run.length > 0) progress.push({ _tag: "Progress", partition, position: run[run.length - 1]!.position })
     }
     yield* untilDone(this.#toNodes(outgoing, progress))
-    for (const { events } of commits) {
-      for (const [partition, run] of events) if (run.length > 0) yield* this.#toBus(partition, run)
-    }
+  })
+
+  /** The second half: the event bus, all partitions at once and each in order. Then the entries may leave the outbox. */
+  readonly publish = Effect.fnUntraced({ self: this }, function* (this: RelayLive, commits: ReadonlyArray<Committed>) {
+    yield* Effect.forEach(
+      runsOf(commits),
+      ([partition, runs]) => Effect.forEach(runs, (run) => this.#toBus(partition, run), { discard: true }),
+      { concurrency: "unbounded", discard: true }
+    )
     for (const { at, events } of commits) {
       for (const [partition, run] of events) {
         if (run.length === 0) continue

@@ -110,8 +110,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     substitutions: [
       change(
         "src/write-side/Relay.ts",
-        "if (run.length > 0) yield* this.#toBus(partition, run)",
-        "if (run.length > 9) yield* this.#toBus(partition, run)"
+        "Effect.forEach(runs, (run) => this.#toBus(partition, run), { discard: true })",
+        "Effect.forEach(runs.slice(9), (run) => this.#toBus(partition, run), { discard: true })"
       )
     ]
   },
