@@ -23,6 +23,10 @@ const metrics = {
     description: "Commands in one commit",
     boundaries: Metric.exponentialBoundaries({ start: 1, factor: 2, count: 10 })
   }),
+  logRetries: Metric.counter("darda_log_retries_total", {
+    description: "Transactions that MongoDB had tried again: conflicts, elections, lost answers",
+    incremental: true
+  }),
   relayWaiting: Metric.gauge("darda_relay_waiting_commits", { description: "Commits that wait for the relay" }),
   projectionLag: Metric.gauge("darda_projection_lag_events", {
     description: "Events of the log that the read models do not hold yet"

@@ -1,0 +1,184 @@
+/**
+ * The log's collections in MongoDB. What an event costs is its own document and two entries of indexes; everything else is written
+ * once a commit and partition, or when it changes. See docs/decisions/0009.
+ */
+import { type Binary, Binary as BinaryOf, type Db, type Document } from "mongodb"
+import { hash } from "node:crypto"
+import type { ConversationId, UserId } from "../domain/ids.ts"
+import { partitionOf } from "../domain/partition.ts"
+
+/** The version of the collections, from 1. */
+export const FORMAT = 1
+
+/** An event's id is its partition times this, plus its position: below 2^53 for up to 512 partitions, and in the order of the log. */
+export const ID_BASE = 2 ** 44
+
+export const COLLECTIONS = {
+  meta: "meta",
+  heads: "heads",
+  events: "events",
+  conversations: "conversations",
+  members: "members"
+} as const
+
+export interface EventDoc {
+  readonly _id: number
+  /** Of timeline events; marks have neither, nor a `key`. */
+  readonly conv?: ConversationId
+  readonly seq?: number
+  /** By which sender and cid find it, see {@link cidKey}. */
+  readonly key?: Binary
+  /** The message that it amends. */
+  readonly target?: number
+  /** As `encodeEvent` makes it. */
+  readonly event: string
+}
+
+/** The head of a partition, and its outbox: that is empty or short, since a committer waits for its relay. */
+export interface HeadDoc {
+  readonly _id: number
+  readonly position: number
+  readonly epoch: number
+  readonly owner: string
+  /** The server session in which the owner appends. Whoever takes over ends it first. */
+  readonly session: Binary | null
+  /** By edge, see {@link edgeField}: its last batch, and a number that grows with every move. */
+  readonly counters: Readonly<Record<string, readonly [counter: number, moved: number]>>
+  /** By first position: the last one, and when it was written. */
+  readonly outbox: Readonly<Record<string, readonly [to: number, at: number]>>
+}
+
+/** What the newest event of a conversation does not say of it. Missing for those that have nothing of it. */
+export interface ConversationDoc {
+  readonly _id: ConversationId
+  readonly title?: string
+  /** Of a direct conversation: who sent its first message, and when. */
+  readonly opener?: UserId
+  readonly opened?: number
+}
+
+export interface MemberDoc {
+  /** See {@link memberId}: in the order of conversations. */
+  readonly _id: string
+  readonly conv: ConversationId
+  readonly user: UserId
+  readonly admin: boolean
+  readonly since: number
+  readonly delivered: number
+  readonly seen: number
+  /** The position of the event that removed them, 0 for a member. */
+  readonly left: number
+}
+
+export interface LogDoc {
+  readonly _id: "log"
+  readonly id: string
+  readonly format: number
+  readonly partitions: number
+  readonly created: string
+}
+
+export const memberId = (conv: ConversationId, user: UserId): string => `${conv} ${user}`
+
+/** All members' ids of a conversation lie between these two; a space comes before whatever else an id may hold. */
+export const memberRange = (conv: ConversationId) => ({ $gt: `${conv} `, $lt: `${conv}!` })
+
+/**
+ * By which a sender's cid is found in a conversation: 16 bytes of a hash, so that the index is small. Four bytes of the conversation's come first: then
+ * what is written together lies together in the index.
+ */
+export const cidKey = (conv: ConversationId, by: UserId, cid: string): Binary => {
+  const bytes = Buffer.allocUnsafe(20)
+  bytes.writeUInt32BE(partitionOf(conv, 2 ** 32))
+  hash("sha256", `${conv} ${by} ${cid}`, "buffer").copy(bytes, 4, 0, 16)
+  return new BinaryOf(bytes)
+}
+
+/** An edge's boot id as the name of a field, in which dots and dollars would mean something. */
+export const edgeField = (edge: string): string =>
+  edge.replace(/[^A-Za-z0-9_-]/g, (char) => `%${char.charCodeAt(0).toString(16).padStart(4, "0")}`)
+
+/** The edge of a field by {@link edgeField}. */
+export const edgeOf = (field: string): string =>
+  field.replace(/%([0-9a-f]{4})/g, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
+
+const clustered = { clusteredIndex: { key: { _id: 1 }, unique: true } }
+const text = { bsonType: "string" }
+const whole = { bsonType: ["int", "long", "double"], minimum: 0 }
+const some = { ...whole, minimum: 1 }
+
+const schema = (required: ReadonlyArray<string>, properties: Document) => ({
+  validator: { $jsonSchema: { bsonType: "object", additionalProperties: false, required, properties } }
+})
+
+/** How the collections are made: what nobody but a Darda writes there is refused by the server. */
+export const collections: ReadonlyArray<readonly [name: string, options: Document]> = [
+  [
+    COLLECTIONS.heads,
+    schema(["_id", "position", "epoch", "owner", "session", "counters", "outbox"], {
+      _id: whole,
+      position: whole,
+      epoch: whole,
+      owner: text,
+      session: { bsonType: ["binData", "null"] },
+      counters: { bsonType: "object" },
+      outbox: { bsonType: "object" }
+    })
+  ],
+  [
+    COLLECTIONS.events,
+    {
+      ...clustered,
+      ...schema(["_id", "event"], {
+        _id: some,
+        conv: text,
+        seq: some,
+        key: { bsonType: "binData" },
+        target: some,
+        event: text
+      })
+    }
+  ],
+  [
+    COLLECTIONS.conversations,
+    { ...clustered, ...schema(["_id"], { _id: text, title: text, opener: text, opened: whole }) }
+  ],
+  [
+    COLLECTIONS.members,
+    {
+      ...clustered,
+      ...schema(["_id", "conv", "user", "admin", "since", "delivered", "seen", "left"], {
+        _id: text,
+        conv: text,
+        user: text,
+        admin: { bsonType: "bool" },
+        since: whole,
+        delivered: whole,
+        seen: whole,
+        left: whole
+      })
+    }
+  ]
+]
+
+/** Sparse: marks have none of these fields, and few conversations an opener. */
+export const indexes: ReadonlyArray<readonly [collection: string, index: Document]> = [
+  [COLLECTIONS.events, { name: "conv_seq", key: { conv: 1, seq: 1 }, unique: true, sparse: true }],
+  [COLLECTIONS.events, { name: "key", key: { key: 1 }, unique: true, sparse: true }],
+  [
+    COLLECTIONS.events,
+    { name: "conv_target", key: { conv: 1, target: 1 }, partialFilterExpression: { target: { $exists: true } } }
+  ],
+  [COLLECTIONS.conversations, { name: "opener_opened", key: { opener: 1, opened: 1 }, sparse: true }],
+  [COLLECTIONS.members, { name: "user_conv", key: { user: 1, conv: 1 } }]
+]
+
+export const collectionsOf = (db: Db) => ({
+  meta: db.collection<{ readonly _id: string }>(COLLECTIONS.meta),
+  heads: db.collection<HeadDoc>(COLLECTIONS.heads),
+  events: db.collection<EventDoc>(COLLECTIONS.events),
+  conversations: db.collection<ConversationDoc>(COLLECTIONS.conversations),
+  members: db.collection<MemberDoc>(COLLECTIONS.members)
+})
+
+export type Collections = ReturnType<typeof collectionsOf>
