@@ -2,7 +2,7 @@
  * A mongod of version 8, wherever it can be had: `MONGOD`, else the first in `PATH`, else one fetched when it is first needed, and kept
  * for all checkouts of this user.
  */
-import { createHash, randomBytes } from "node:crypto"
+import { createHash } from "node:crypto"
 import { chmodSync, createReadStream, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from "node:fs"
 import { homedir } from "node:os"
 import { join } from "node:path"
@@ -54,9 +54,10 @@ export const mongodFile = async (): Promise<string> => {
 
 const fetchInto = async (cache: string, kept: string): Promise<void> => {
   if (existsSync(kept)) return
-  mkdirSync(cache, { recursive: true })
-  const folder = join(cache, `fetch-${randomBytes(6).toString("hex")}`)
-  mkdirSync(folder)
+  const folder = join(cache, "fetching")
+  // Left where a former call was killed.
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder, { recursive: true })
   try {
     const fetched = await fetchAny(folder)
     chmodSync(fetched, 0o755)
@@ -97,9 +98,14 @@ const fromMongoDb = async (folder: string): Promise<string> => {
   await run("npm", ["install", "--prefix", folder, ...flags, DOWNLOADER], { timeout: INSTALL_MS })
   const download =
     `require(${JSON.stringify(DOWNLOADER.split("@")[0])})` +
-    `.MongoBinary.getPath({ version: "${VERSION}", downloadDir: process.cwd(), checkMD5: true }).then(console.log)`
+    `.MongoBinary.getPath({ version: "${VERSION}", downloadDir: process.cwd(), checkMD5: true })` +
+    `.then(console.log, ({ message }) => { console.error(message); process.exit(1) })`
   const env = { ...process.env, MONGOMS_MAX_RETRIES: "1", MONGOMS_PREFER_GLOBAL_PATH: "false" }
-  const printed = await run(process.execPath, ["-e", download], { cwd: folder, env, timeout: FETCH_MS })
+  const printed = await run(process.execPath, ["-e", download], { cwd: folder, env, timeout: FETCH_MS }).catch(
+    (cause: unknown) => {
+      throw new Error(`MongoDB's own download: ${failure(cause).split(" failed: ").at(-1)}`, { cause })
+    }
+  )
   const file = printed.trim().split("\n").at(-1) ?? ""
   if (!existsSync(file)) throw new Error(`${DOWNLOADER} says that it put mongod into ${file}, and there is none`)
   return file
