@@ -39,6 +39,19 @@ export default defineConfig({
           hookTimeout: 300_000,
           fileParallelism: false
         }
+      },
+      // The same ends, with an edge, a writer and a reader on the real engines in the place of the one process.
+      {
+        test: {
+          name: "cluster",
+          include: ["test/{e2e,edge}/**/*.e2e.test.ts"],
+          env: { DARDA_TEST_CLUSTER: "1" },
+          setupFiles,
+          globalSetup,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          fileParallelism: false
+        }
       }
     ]
   }

@@ -8,7 +8,7 @@ import { existsSync } from "node:fs"
 import { askControl, type ControlHandler, type Progress } from "../platform/Control.ts"
 import { dataPaths, openDataFolder } from "../platform/DataFolder.ts"
 import { layerLogging } from "../platform/Logging.ts"
-import { Settings, type SettingsValues } from "../platform/Settings.ts"
+import { type EngineAddresses, engineAddresses, Settings, type SettingsValues } from "../platform/Settings.ts"
 import { ReadModels, type ReadModelsUnavailable } from "../read-side/ReadModels.ts"
 import { replay as replayReadModels } from "../read-side/replay.ts"
 import { verify as verifyReadModels } from "../read-side/verify.ts"
@@ -146,6 +146,13 @@ const onTerminal: Progress = (line) => {
   else process.stdout.write(`${oneLine(line)}\n`)
 }
 
+/** On the engines that processes share: whoever runs beside it does not have to be asked. */
+const onCluster = Effect.fnUntraced(function* (settings: SettingsValues, engines: EngineAddresses, work: Maintenance) {
+  const { layerLog, layerReadModels } = yield* Effect.promise(() => import("./cluster.ts"))
+  const log = layerLog(settings, engines)
+  return yield* work(onTerminal).pipe(Effect.provide(layerReadModels(engines).pipe(Layer.provideMerge(log))))
+})
+
 /** Asks the server that holds the folder; without one, does the work here under the folder's lock. */
 const onFiles = Effect.fnUntraced(function* (settings: SettingsValues, name: string, work: Maintenance) {
   const paths = dataPaths(settings.dataDir)
@@ -163,7 +170,8 @@ const onFiles = Effect.fnUntraced(function* (settings: SettingsValues, name: str
 const command = (name: "replay" | "verify" | "outbox", work: Maintenance) =>
   Effect.gen(function* () {
     const settings = yield* Settings
-    const report = yield* onFiles(settings, name, work)
+    const engines = engineAddresses(settings)
+    const report = yield* engines === undefined ? onFiles(settings, name, work) : onCluster(settings, engines, work)
     if (process.stdout.isTTY) process.stdout.write("\r\u001b[K")
     for (const line of report.lines) yield* Console.log(line)
     if (!report.ok) return yield* Effect.fail(new Error("verify found differences"))

@@ -4,7 +4,6 @@ import { layerLogging } from "../platform/Logging.ts"
 import { engineAddresses, Settings } from "../platform/Settings.ts"
 import { checkAuth } from "./identity.ts"
 import { checkRoles, type Role } from "./roles.ts"
-import { Failures } from "./run.ts"
 
 /** Serves until it is interrupted, and then lets everyone leave in peace. Fails when something is in the way of a start. */
 export const serve = (roles: ReadonlySet<Role>) =>
@@ -14,8 +13,10 @@ export const serve = (roles: ReadonlySet<Role>) =>
     // What can be in the way comes first: a refused start has changed nothing.
     yield* checkRoles(roles, engines, settings.readUrl)
     if (roles.has("edge")) yield* checkAuth(settings)
-    if (engines !== undefined)
-      return yield* Effect.fail(new Failures(["MONGO_URL: this build serves the embedded engines only"]))
-    const { serveEmbedded } = yield* Effect.promise(() => import("./serveEmbedded.ts"))
-    return yield* serveEmbedded(settings)
+    if (engines === undefined) {
+      const { serveEmbedded } = yield* Effect.promise(() => import("./serveEmbedded.ts"))
+      return yield* serveEmbedded(settings)
+    }
+    const { serveCluster } = yield* Effect.promise(() => import("./serveCluster.ts"))
+    return yield* serveCluster(settings, engines, roles)
   }).pipe(Effect.scoped, Effect.provide(layerLogging))

@@ -154,11 +154,15 @@ class RelayLive {
   /** The first half: the nodes. */
   readonly tell = Effect.fnUntraced({ self: this }, function* (this: RelayLive, commits: ReadonlyArray<Committed>) {
     const outgoing = commits.length === 1 ? commits[0]!.outgoing : commits.flatMap((commit) => commit.outgoing)
-    const progress: Array<NodeItem> = []
+    const reached = new Map<number, number>()
     for (const { events } of commits) {
-      for (const [partition, run] of events)
-        if (run.length > 0) progress.push({ _tag: "Progress", partition, position: run[run.length - 1]!.position })
+      for (const [partition, run] of events) if (run.length > 0) reached.set(partition, run[run.length - 1]!.position)
     }
+    const progress = Array.from(reached, ([partition, position]): NodeItem => ({
+      _tag: "Progress",
+      partition,
+      position
+    }))
     yield* untilDone(this.#toNodes(outgoing, progress))
   })
 
@@ -181,8 +185,8 @@ class RelayLive {
   })
 
   /**
-   * In order, and all nodes in one append. What this process's own node is told of the progress comes after the rest, so that clients here need not wait for
-   * the next tick.
+   * In order, and all nodes in one append. Who is told of anything, and this process's own node, is told of the progress after the rest, so that
+   * the cursors of its clients need not wait for the next tick.
    */
   readonly #toNodes = Effect.fnUntraced(
     { self: this },
@@ -205,7 +209,10 @@ class RelayLive {
           this.#address(streams, routes, item)
         }
       }
-      if (progress.length > 0) streamOf(streams, this.#router.node).push(...progress)
+      if (progress.length > 0) {
+        streamOf(streams, this.#router.node)
+        for (const stream of streams.values()) stream.push(...progress)
+      }
       if (streams.size > 0) yield* this.#router.appendAll(streams)
     }
   )
