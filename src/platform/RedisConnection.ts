@@ -35,8 +35,10 @@ export interface RedisConnectionOptions {
   readonly inFlight?: number
 }
 
-/** A command as it is written: its name (or that of a {@link Script}, with the number of its keys first) and its arguments. */
-export type RedisCommand = readonly [name: string, ...args: ReadonlyArray<string | number | Buffer>]
+type Argument = string | number | Buffer
+
+/** A command as it is written: its name (or that of a {@link Script}, with the number of its keys first) and its arguments, of which any may be a list of them. */
+export type RedisCommand = readonly [name: string, ...args: ReadonlyArray<Argument | ReadonlyArray<Argument>>]
 
 /** A script that a connection knows: sent by its hash, and whole where the server does not have it (yet, or any more). */
 export type Script = (
@@ -168,11 +170,18 @@ export const pipelined = async (
   client: Redis,
   commands: ReadonlyArray<RedisCommand>
 ): Promise<ReadonlyArray<unknown>> => {
-  const replies = (await client.pipeline(commands as unknown as Array<Array<string | number | Buffer>>).exec()) ?? []
-  return replies.map(([error, reply]) => {
-    if (error !== null) throw error
-    return reply
-  })
+  const replies = await settled(client, commands)
+  for (const reply of replies) if (reply instanceof Error) throw reply
+  return replies
+}
+
+/** The same, with an error in the place of each reply that was a refusal. */
+export const settled = async (
+  client: Redis,
+  commands: ReadonlyArray<RedisCommand>
+): Promise<ReadonlyArray<unknown>> => {
+  const replies = (await client.pipeline(commands as unknown as Array<Array<Argument>>).exec()) ?? []
+  return replies.map(([error, reply]) => error ?? reply)
 }
 
 /** Places for calls, taken in the order in which they come, and given back when Redis has answered or the connection has ended. */
@@ -224,8 +233,8 @@ const makeCalls = (client: Redis, timeoutMs: number, places: number): RedisConne
     })
 }
 
-/** Without what the driver puts into its errors: the command with all its arguments. */
-const refused = (operation: string, error: unknown): RedisUnavailable => {
+/** What an error of the driver comes to, without what it puts there: the command with all its arguments. */
+export const refused = (operation: string, error: unknown): RedisUnavailable => {
   const { message, name } = error instanceof Error ? error : new Error(String(error))
   // Of a command that it does not know Redis repeats the arguments.
   const said = message.replace(/, with args beginning with.*/s, "")

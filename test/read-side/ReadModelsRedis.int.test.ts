@@ -1,0 +1,109 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import fc from "fast-check"
+import { makeMemoryStore } from "../../src/read-side/StoreMemory.ts"
+import { dump } from "../contract/ReadModels.properties.ts"
+import { appliedLog } from "../support/appliedLog.ts"
+import { engines } from "../support/engines.ts"
+import { carryOut, type History, wish } from "../support/histories.ts"
+import { redisScope } from "../support/redis-keys.ts"
+import { keptOf, openRedis } from "../support/redis-read-models.ts"
+import { redisAddress } from "../support/redis-server.ts"
+
+const PARTITIONS = 2
+
+/** Most is said in two conversations, which become long; some groups beside them. */
+const long = (seed: number, wishes = 4_000): History => {
+  const all = fc.sample(wish, { seed, numRuns: wishes })
+  return carryOut(
+    all.map((wish, i) => ({
+      ...wish,
+      what: wish.what === "create" && i > 100 ? "send" : wish.what,
+      // A multiple of three is a direct conversation, and an odd one that with the second user.
+      conv: i % 8 === 0 ? wish.conv : wish.conv * 6 + 3
+    })),
+    { partitions: PARTITIONS, users: 2 }
+  )
+}
+
+const setUp = Effect.fnUntraced(function* () {
+  const { redisUrl } = engines()
+  const scope = yield* redisScope(redisUrl)
+  const { log, noted } = appliedLog()
+  return {
+    scope,
+    open: Effect.map(openRedis({ address: redisAddress(redisUrl), scope, partitions: PARTITIONS, log }), noted)
+  }
+})
+
+describe("read models in Redis", () => {
+  it.live("keep the newest 200 messages of a conversation, and know everything else of it, whoever applies", () =>
+    Effect.gen(function* () {
+      for (const seed of [51, 52, 53]) {
+        const history = long(seed)
+        const { open } = yield* setUp()
+        // Two processes by turns: what one remembers is wrong after the other's turn.
+        const both = [yield* open, yield* open]
+        const sizes = fc.sample(fc.integer({ min: 1, max: 120 }), { seed, numRuns: 2_000 })
+        const at = [0, 0]
+        for (let i = 0; at.some((from, partition) => from < history.logs[partition]!.length); i++) {
+          const runs = history.logs.map((log, partition) => {
+            const from = at[partition]!
+            at[partition] = Math.min(log.length, from + sizes[(2 * i + partition) % sizes.length]!)
+            return { partition, events: log.slice(from, at[partition]) }
+          })
+          yield* both[i % 7 < 3 ? 0 : 1]!.apply(runs)
+        }
+        assert.isAbove(Math.max(...[...history.conversations.values()].map(({ seq }) => seq)), 800)
+        assert.deepStrictEqual(yield* dump(both[0]!), keptOf(history))
+      }
+    })
+  )
+
+  it.live("answer what read models that keep everything answer, older messages from the log", () =>
+    Effect.gen(function* () {
+      const history = long(61, 3_000)
+      const { open } = yield* setUp()
+      const readModels = yield* open
+      const store = makeMemoryStore(PARTITIONS)
+      const applied = [0, 0]
+      const step = Effect.fnUntraced(function* (share: number) {
+        const runs = history.logs.map((log, partition) => {
+          const to = Math.floor(log.length * share)
+          const events = log.slice(applied[partition], to)
+          applied[partition] = to
+          return { partition, events }
+        })
+        yield* readModels.apply(runs)
+        store.apply(runs)
+      })
+      for (const share of [0.5, 0.8, 0.81, 1]) {
+        yield* step(share)
+        for (const conv of history.conversations.keys()) {
+          const head = store.access(conv, "u1")?.head ?? 0
+          // Twice: from the log, and from what was kept of it.
+          for (const _ of [1, 2]) {
+            for (let seq = 1; seq <= head + 1; seq += 1 + Math.floor(head / 6)) {
+              for (const request of [{ before: seq }, { after: seq }, { around: seq }, {}]) {
+                for (const limit of [30, 200]) {
+                  const page = yield* readModels.page(conv, { ...request, limit })
+                  assert.deepStrictEqual(
+                    page,
+                    store.page(conv, { ...request, limit }),
+                    JSON.stringify({ seq, request, limit })
+                  )
+                }
+              }
+            }
+          }
+        }
+        for (const user of history.users) {
+          assert.deepStrictEqual(
+            yield* readModels.conversations(user, undefined, 200),
+            store.conversations(user, undefined, 200)
+          )
+        }
+      }
+    })
+  )
+})
