@@ -7,6 +7,7 @@ const config: KnipConfig = {
     "{src,test}/**/*.worker.ts",
     "test/**/*.test.ts",
     "test/support/*.ts",
+    "k8s/engines/mongodb/member.ts",
     "test/simulation/run.ts",
     "bench/*.ts",
     "bench/durable/{chat,limit}{Edge,Read,Write}.ts",
@@ -14,13 +15,17 @@ const config: KnipConfig = {
     "web/src/main.tsx",
     "web/vite.config.ts"
   ],
-  project: ["{src,test,bench,scripts}/**/*.ts", "web/src/**/*.{ts,tsx}"],
+  project: ["{src,test,bench,scripts,k8s}/**/*.ts", "web/src/**/*.{ts,tsx}"],
   ignoreExportsUsedInFile: true,
   ignoreDependencies: [
     // The name under which tsconfig.json sets up @effect/tsgo.
-    "@effect/language-service"
+    "@effect/language-service",
+    // What the tests of k8s/ have the compiler import.
+    "@kubernetes-models/gateway-api",
+    "@kubernetes-models/prometheus-operator",
+    "kubernetes-models"
   ],
-  ignoreBinaries: ["apt-get", "mount", "setpriv", "umount"]
+  ignoreBinaries: ["apt-get", "kubectl", "mount", "setpriv", "umount"]
 }
 
 export default config

@@ -72,6 +72,7 @@ export default defineConfig({
         "bin/**",
         "scripts/**",
         "bench/**",
+        "k8s/**",
         "test/support/**",
         "test/simulation/**"
       ],

@@ -1,12 +1,19 @@
+import { spawnSync } from "node:child_process"
 import { defineConfig } from "vitest/config"
 
 const setupFiles = ["test/support/setup.ts"]
 /** Where tests use the real engines. */
 const globalSetup = ["test/support/engines.setup.ts"]
 
+/** The manifests of k8s/ are rendered by kubectl. Where there is none their tests are left out, which is said. */
+const kubectl = spawnSync("kubectl", ["version", "--client"], { stdio: "ignore" }).status === 0
+if (!kubectl) process.stderr.write("kubectl is not installed: the tests of k8s/ (npm run test:k8s) are left out\n")
+const k8s = { name: "k8s", include: ["test/k8s/**/*.k8s.test.ts"], setupFiles, testTimeout: 120_000 }
+
 export default defineConfig({
   test: {
     projects: [
+      ...(kubectl ? [{ test: k8s }] : []),
       { test: { name: "unit", include: ["test/**/*.unit.test.ts"], setupFiles, testTimeout: 10_000 } },
       {
         test: {
