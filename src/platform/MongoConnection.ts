@@ -52,6 +52,7 @@ export const connectMongo = (
           readConcern: { level: "majority" },
           writeConcern: { w: "majority", j: true, wtimeoutMS: MAJORITY_MS },
           serverSelectionTimeoutMS: SELECT_MS,
+          waitQueueTimeoutMS: SELECT_MS,
           connectTimeoutMS: CONNECT_MS,
           heartbeatFrequencyMS: HEARTBEAT_MS,
           socketTimeoutMS: ANSWER_MS,

@@ -16,8 +16,8 @@ const BATCH_BYTES = 256 * 1024
 export const BUFFER_COMMANDS = 5_000
 export const BUFFER_BYTES = 8 * 1024 * 1024
 
-/** About what a command takes on the wire. */
-const sizeOf = (command: Command): number =>
+/** About what a command takes on the wire, in bytes. */
+export const sizeOf = (command: Command): number =>
   200 +
   ("body" in command.intent ? command.intent.body.length * 2 : 0) +
   ("members" in command.intent ? command.intent.members.length * 40 : 0)

@@ -6,13 +6,16 @@ import { partitionOf } from "../domain/partition.ts"
 import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
 import { Batch, type Decided } from "./Batch.ts"
 import { CommandBus, type CommandBusUnavailable, type CommandConsumer, type Delivery } from "./CommandBus.ts"
-import { BATCH_COMMANDS } from "./CommandPublisher.ts"
+import { BATCH_COMMANDS, sizeOf } from "./CommandPublisher.ts"
 import { type AlreadyInLog, EventLog, type Fenced, LogUnavailable, type PartitionHead } from "./EventLog.ts"
 import { Relay } from "./Relay.ts"
 import { StateCache } from "./StateCache.ts"
 
 /** How long one commit may take before it is given up and looked up again. */
 const COMMIT_TIMEOUT = "20 seconds"
+
+/** Bytes of commands in one commit, about: what an engine takes in one transaction without holding up what comes after it. */
+const COMMIT_BYTES = 1024 * 1024
 
 /** Between two tries at commands that came out of order, when there is nothing else to do. */
 const JUMP_PAUSE = "50 millis"
@@ -68,16 +71,23 @@ class Committer {
     this.#metrics = metrics
   }
 
-  /** Commits deliveries, all of them or those that this committer may take. Does not return before their fate is known. */
+  /**
+   * Commits deliveries, all of them or those that this committer may take: together, unless they are large. Does not return before their fate is
+   * known.
+   */
   readonly commit = Effect.fnUntraced({ self: this }, function* (this: Committer, deliveries: ReadonlyArray<Delivery>) {
     let rest = deliveries
     let attempt = 0
     while (rest.length > 0) {
-      const result = yield* Effect.result(this.#attempt(rest))
+      const part = atOnce(rest)
+      const result = yield* Effect.result(this.#attempt(part))
       if (result._tag === "Success") {
+        const { admitted, jumped } = result.success
         // Acked only now; a crash before this line delivers them again, and their cids answer them.
-        for (const delivery of result.success) delivery.ack()
-        return
+        for (const delivery of admitted) delivery.ack()
+        rest = rest.slice(part.length).filter((delivery) => !jumped.has(delivery.batch.partition))
+        attempt = 0
+        continue
       }
       const error = result.failure
       this.#metrics.update("commitRetries", 1)
@@ -100,13 +110,13 @@ class Committer {
     }
   })
 
-  /** One try: answers the deliveries that are committed now. Those that came out of order are given back to the bus. */
+  /** One try: answers the deliveries that are committed now. Partitions whose deliveries came out of order are given back to the bus. */
   readonly #attempt = Effect.fnUntraced(
     { self: this },
     function* (
       this: Committer,
       deliveries: ReadonlyArray<Delivery>
-    ): Effect.fn.Return<ReadonlyArray<Delivery>, LogUnavailable | Fenced | AlreadyInLog> {
+    ): Effect.fn.Return<Admission, LogUnavailable | Fenced | AlreadyInLog> {
       yield* this.#own(deliveries)
       const { admitted, jumped } = admit(deliveries, this.#heads)
       for (const partition of jumped) {
@@ -116,7 +126,7 @@ class Committer {
       if (admitted.length === 0) {
         // What is missing may be long in coming: asked for in a pause, not in a loop.
         yield* Effect.sleep(JUMP_PAUSE)
-        return admitted
+        return { admitted, jumped }
       }
       const now = yield* Clock.currentTimeMillis
       const batch = new Batch(
@@ -139,7 +149,7 @@ class Committer {
       this.#metrics.update("commitMillis", performance.now() - began)
       this.#committed(decided)
       yield* this.#relay.hand({ outgoing: decided.outgoing, events: decided.events, at: now })
-      return admitted
+      return { admitted, jumped }
     }
   )
 
@@ -193,14 +203,26 @@ class Committer {
 const unanswered = (): LogUnavailable =>
   new LogUnavailable({ operation: "append", reason: `no answer within ${COMMIT_TIMEOUT}`, cause: undefined })
 
+interface Admission {
+  readonly admitted: ReadonlyArray<Delivery>
+  readonly jumped: ReadonlySet<number>
+}
+
+/** The first deliveries, as many as one commit takes. */
+const atOnce = (deliveries: ReadonlyArray<Delivery>): ReadonlyArray<Delivery> => {
+  let bytes = 0
+  for (const [count, { batch }] of deliveries.entries()) {
+    for (const command of batch.commands) bytes += sizeOf(command)
+    if (count > 0 && bytes > COMMIT_BYTES) return deliveries.slice(0, count)
+  }
+  return deliveries
+}
+
 /**
  * Which deliveries may be taken: those whose counter is at most one past the last one of their edge. A jump means that an earlier batch is still on
  * its way, and taking this one would turn the sender's order around.
  */
-const admit = (
-  deliveries: ReadonlyArray<Delivery>,
-  heads: ReadonlyMap<number, PartitionHead>
-): { readonly admitted: ReadonlyArray<Delivery>; readonly jumped: ReadonlySet<number> } => {
+const admit = (deliveries: ReadonlyArray<Delivery>, heads: ReadonlyMap<number, PartitionHead>): Admission => {
   const jumped = new Set<number>()
   const next = new Map<string, number>()
   for (const { batch } of deliveries) {

@@ -161,9 +161,18 @@ export const collections: ReadonlyArray<readonly [name: string, options: Documen
   ]
 ]
 
-/** Sparse: marks have none of these fields, and few conversations an opener. */
+/** Marks are in none of those of the events, and few conversations have an opener. */
 export const indexes: ReadonlyArray<readonly [collection: string, index: Document]> = [
-  [COLLECTIONS.events, { name: "conv_seq", key: { conv: 1, seq: 1 }, unique: true, sparse: true }],
+  [
+    COLLECTIONS.events,
+    {
+      name: "conv_seq",
+      key: { conv: 1, seq: 1 },
+      unique: true,
+      // Not sparse: by such an index MongoDB finds the newest event of a conversation only by reading all of them.
+      partialFilterExpression: { conv: { $exists: true } }
+    }
+  ],
   [COLLECTIONS.events, { name: "key", key: { key: 1 }, unique: true, sparse: true }],
   [
     COLLECTIONS.events,

@@ -65,8 +65,7 @@ export class Reader {
 
   async read(partition: number, after: number, limit: number): Promise<ReadonlyArray<StoredEvent>> {
     const base = partition * ID_BASE
-    const rows = Math.min(limit, MAX_ROWS)
-    return this.#events({ _id: { $gt: base + after, $lt: base + ID_BASE } }, { _id: 1 }, rows)
+    return this.#events({ _id: { $gt: base + after, $lt: base + ID_BASE } }, { _id: 1 }, limit)
   }
 
   async timeline(
@@ -74,26 +73,26 @@ export class Reader {
     { after = 0, before, limit, take }: Slice
   ): Promise<ReadonlyArray<TimelineEvent>> {
     const seq = before === undefined ? { $gt: after } : { $gt: after, $lt: before }
-    const rows = Math.min(limit, MAX_ROWS)
-    const events = await this.#events({ conv, seq }, { seq: take === "newest" ? -1 : 1 }, rows)
+    const events = await this.#events({ conv, seq }, { seq: take === "newest" ? -1 : 1 }, limit)
     return (take === "newest" ? events.reverse() : events).filter(isTimeline)
   }
 
   async amendments(conv: ConversationId, targets: ReadonlyArray<Seq>): Promise<ReadonlyArray<TimelineEvent>> {
     if (targets.length === 0) return []
-    const events = await this.#events({ conv, target: { $in: targets } })
-    return events.filter(isTimeline).sort((a, b) => a.seq - b.seq)
+    const found = await this.#is.events.find({ conv, target: { $in: targets } }, { projection: { event: 1 } }).toArray()
+    return found
+      .map(({ _id, event }) => decode(_id, event))
+      .filter(isTimeline)
+      .sort((a, b) => a.seq - b.seq)
   }
 
-  async #events(filter: Filter<EventDoc>, sort?: Record<string, 1 | -1>, limit = 0): Promise<Array<StoredEvent>> {
-    const rows = await this.#is.events
-      .find(filter, {
-        projection: { event: 1 },
-        limit,
-        ...(sort === undefined ? {} : { sort }),
-        ...(limit === 0 ? {} : { batchSize: limit + 1 })
-      })
-      .toArray()
+  /** The driver takes a limit of 0 for none. */
+  async #events(filter: Filter<EventDoc>, sort: Record<string, 1 | -1>, limit: number): Promise<Array<StoredEvent>> {
+    if (limit < 1) return []
+    const most = Math.min(limit, MAX_ROWS)
+    // One more than there are, so that the server knows at once that nothing is left.
+    const options = { projection: { event: 1 }, sort, limit: most, batchSize: most + 1 }
+    const rows = await this.#is.events.find(filter, options).toArray()
     return rows.map(({ _id, event }) => decode(_id, event))
   }
 
@@ -172,7 +171,8 @@ export class Reader {
     const [newest, facts, members] = await Promise.all([
       this.#newest(convs),
       this.#is.conversations.find({ _id: { $in: convs } }).toArray(),
-      this.#is.members.find({ $or: convs.map((conv) => ({ _id: memberRange(conv) })), left: 0 }).toArray()
+      // Beside the list, rather than in it, `left` would have the whole collection read.
+      this.#is.members.find({ $or: convs.map((conv) => ({ _id: memberRange(conv), left: 0 })) }).toArray()
     ])
     const factsOf = new Map(facts.map((row) => [row._id, row]))
     const membersOf = Map.groupBy(members, ({ conv }) => conv)

@@ -239,7 +239,7 @@ const asking = <A>(
         return new LogUnusable({
           where,
           code,
-          reason: `MongoDB at ${where} refuses ${operation}: ${mongoReason(cause)}. The user in MONGO_URL needs the role readWrite and dbAdmin on the database.`
+          reason: `MongoDB at ${where} refuses ${operation}: ${mongoReason(cause)}. The user in MONGO_URL needs the role readWrite on the database.`
         })
       }
       return new LogUnavailable({ operation, reason: `MongoDB at ${where}: ${mongoReason(cause)}`, cause })

@@ -13,6 +13,8 @@ const REMEMBERED = 50_000
 /** Longer than any write takes, and shorter than the driver waits for an answer: a write that is stuck ends here, and not later there. */
 const WRITE_MS = 7_000
 const DUPLICATE = 11000
+/** No try will do better: the document is not as the collection's schema wants it, or too large. */
+const MALFORMED: ReadonlyArray<number> = [121, 10334]
 
 /** Another committer has written, or will: these partitions are not as the batch assumes. */
 export class HeadsMoved extends Certain {
@@ -244,8 +246,7 @@ export class Writer {
     if (inDoubt) throw new TryAgain(error?.message ?? "a head was not found as it should be")
     const moved = differ("position")
     if (moved.length > 0) throw new HeadsMoved(moved)
-    if (error instanceof NotNew) throw error
-    if (error !== undefined) throw new MalformedBatch(`MongoDB refuses what is to be written: ${error.message}`)
+    if (error !== undefined) throw error
     if (await this.#lacksMembers(batch)) throw new MalformedBatch("Somebody who is no member is to be changed as one.")
     throw new TryAgain("a head was not found as it should be")
   }
@@ -302,6 +303,7 @@ const moveOf = ({ counters }: PartitionRun, { edges, moved }: Owned): Move => {
 }
 
 const errorOf = ({ code, errmsg }: WriteError, operation: Operation): Error => {
+  if (MALFORMED.includes(code)) return new MalformedBatch(`MongoDB refuses what is to be written: ${errmsg}`)
   if (code !== DUPLICATE || !("insert" in operation)) return new Error(errmsg)
   const { _id, conv, seq } = operation.document
   if (conv === undefined || seq === undefined) return new NotNew(`there is a document ${String(_id)} already`)

@@ -1,0 +1,63 @@
+import { assert, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { dmConversation } from "../../src/domain/ids.ts"
+import { partitionOf } from "../../src/domain/partition.ts"
+import { layerMemory as layerRouter } from "../../src/platform/RouterMemory.ts"
+import { layerMemory as layerBus, makeMemoryBroker } from "../../src/write-side/CommandBusMemory.ts"
+import { runCommitter } from "../../src/write-side/Committer.ts"
+import { layerMemory as layerEvents, makeMemoryEventBus } from "../../src/write-side/EventBusMemory.ts"
+import { EventLog } from "../../src/write-side/EventLog.ts"
+import { layerMemory as layerLog, makeMemoryLog } from "../../src/write-side/EventLogMemory.ts"
+import { Relay } from "../../src/write-side/Relay.ts"
+
+const PARTITIONS = 16
+const conv = dmConversation("ann", "bob")
+const partition = partitionOf(conv, PARTITIONS)
+
+it.live("commits what waits together, but not more than a mebibyte at once, in order", () =>
+  Effect.gen(function* () {
+    const memory = makeMemoryLog(PARTITIONS)
+    const commits: Array<number> = []
+    const counting = Layer.effect(
+      EventLog,
+      Effect.map(EventLog, (log) => ({
+        ...log,
+        append: (batch: Parameters<typeof log.append>[0]) =>
+          Effect.tap(log.append(batch), () =>
+            Effect.sync(() => commits.push(batch.runs.reduce((sum, { events }) => sum + events.length, 0)))
+          )
+      }))
+    ).pipe(Layer.provide(layerLog(memory)))
+    const broker = makeMemoryBroker(PARTITIONS)
+    // Each some 250 KiB, and a small one in the end.
+    for (let counter = 1; counter <= 10; counter++) {
+      const length = counter === 10 ? 1 : 4
+      const commands = Array.from({ length }, (_, i) => ({
+        conv,
+        by: "ann",
+        cid: `c${counter}-${i}`,
+        intent: { type: "send", kind: "text", body: "x".repeat(32_000) } as const,
+        origin: { node: "n", session: "s" }
+      }))
+      yield* broker.publish({ partition, edge: "e", counter, commands })
+    }
+    const layers = Relay.layer.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(counting, layerBus(broker, "e"), layerEvents(makeMemoryEventBus()), layerRouter("n"))
+      )
+    )
+    yield* Effect.gen(function* () {
+      const relay = yield* Relay
+      const log = yield* EventLog
+      yield* Effect.forkScoped(relay.run)
+      yield* Effect.forkScoped(runCommitter({ owner: "test", newDmsPerHour: 10 }))
+      while ((yield* log.heads)[partition] !== 37) yield* Effect.yieldNow
+      const events = yield* log.timeline(conv, { limit: 100, take: "oldest" })
+      assert.deepStrictEqual(
+        events.map(({ cid }) => cid),
+        Array.from({ length: 37 }, (_, i) => `c${Math.floor(i / 4) + 1}-${i % 4}`)
+      )
+    }).pipe(Effect.provide(layers), Effect.scoped)
+    assert.deepStrictEqual(commits, [16, 16, 5])
+  })
+)
