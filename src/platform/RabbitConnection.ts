@@ -11,7 +11,6 @@ import { type EngineAddress, shownUrl, tlsOptions } from "./EngineAddress.ts"
 import { metricsWriter } from "./Metrics.ts"
 import { makeQuietLog, type QuietLog } from "./quietLog.ts"
 import { RabbitLink, type RabbitUnavailable, rabbitUnavailable } from "./RabbitLink.ts"
-import { declareQueues, type QueueSpec } from "./rabbitQueues.ts"
 import { Readiness } from "./Readiness.ts"
 
 /** By which both ends find out within 10 to 15 s that the other is gone or stopped, so that a stopped process loses its partitions in time. */
@@ -27,8 +26,6 @@ export interface RabbitConnectionOptions {
   readonly address: EngineAddress
   /** For people, in logs and in what `rabbitmqctl list_connections` shows: few and fixed. */
   readonly name: string
-  /** Declared on every new connection before anyone is given it. */
-  readonly queues: ReadonlyArray<QueueSpec>
 }
 
 /** A connection that is made when it is first asked for, and again whenever it is lost. */
@@ -70,7 +67,6 @@ export const makeRabbitConnection = Effect.fnUntraced(function* (
   /** One connection, from its making to its loss. */
   const once = Effect.gen(function* () {
     const link = yield* Effect.acquireRelease(connectTo(options), (link) => link.end, { interruptible: true })
-    yield* declareQueues(link, options.queues)
     link.onBlocked = (isBlocked) => metrics.add("busBlocked", isBlocked ? 1 : -1)
     if (link.isBlocked) link.onBlocked(true)
     link.onLost = () => {

@@ -8,8 +8,8 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { type MetricsWriter, metricsWriter } from "./Metrics.ts"
 import type { RabbitConnection } from "./RabbitConnection.ts"
-import { ask, openChannel, type RabbitChannel, type RabbitUnavailable } from "./RabbitLink.ts"
-import { declareQueues, type QueueSpec } from "./rabbitQueues.ts"
+import { ask, openChannel, type RabbitChannel, type RabbitLink, type RabbitUnavailable } from "./RabbitLink.ts"
+import { declareQueue, type QueueSpec } from "./rabbitQueues.ts"
 
 /** Something that cannot be read, and why. */
 export interface Unreadable {
@@ -99,23 +99,19 @@ export const makeRabbitConsumer = Effect.fnUntraced(function* <A>(
   const consume = (subscription: Subscription<A>): Effect.Effect<never> =>
     options.connection.keep(`Consuming ${options.name}`, (link) =>
       Effect.gen(function* () {
+        const { name } = subscription.queue
+        if (subscription.declaredOn !== link) yield* declareQueue(link, subscription.queue)
+        subscription.declaredOn = link
         // What is to be acked is acked before the channel is closed, which gives back the rest.
         const opened = yield* Effect.acquireRelease(openChannel(link), () => Effect.sync(() => subscription.drop()))
         const { channel } = opened
-        const { name } = subscription.queue
         subscription.use(opened)
-        yield* ask(link, "set a prefetch", () => channel.prefetch(options.prefetch))
-        const asked = yield* Effect.result(
-          ask(link, `deliver from ${name}`, () =>
-            channel.consume(name, (message) => subscription.receive(opened, message))
-          )
+        yield* ask("set a prefetch", () => channel.prefetch(options.prefetch))
+        yield* ask(`deliver from ${name}`, () =>
+          channel.consume(name, (message) => subscription.receive(opened, message))
         )
-        if (asked._tag === "Failure") {
-          if (asked.failure.code === NOT_FOUND) yield* declareQueues(link, [subscription.queue])
-          return yield* asked.failure
-        }
         return yield* Deferred.await(opened.ended)
-      })
+      }).pipe(Effect.tapError(() => Effect.sync(() => (subscription.declaredOn = undefined))))
     )
   yield* wanted.await.pipe(
     Effect.andThen(Effect.forEach(subscriptions, consume, { concurrency: "unbounded", discard: true })),
@@ -155,7 +151,6 @@ export const makeRabbitConsumer = Effect.fnUntraced(function* <A>(
   }
 })
 
-const NOT_FOUND = 404
 const NOTHING = Buffer.alloc(0)
 
 interface Hooks<A> {
@@ -170,6 +165,8 @@ class Subscription<A> {
   readonly queue: QueueSpec
   /** Counts the channels, so that what belongs to a former one is known. */
   round = 0
+  /** The connection on which the queue was last known to exist. */
+  declaredOn: RabbitLink | undefined
   /** What goes on for messages of this channel. */
   readonly onDrop = new Set<() => void>()
   readonly #hooks: Hooks<A>
@@ -192,6 +189,7 @@ class Subscription<A> {
     // A channel that is about to be closed still delivers.
     if (this.#opened !== opened) return
     if (message === null) {
+      this.declaredOn = undefined
       opened.end(`the server ended the consumer of ${this.queue.name}`)
       return
     }

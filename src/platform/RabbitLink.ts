@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import type { EventEmitter } from "node:events"
 
 /** RabbitMQ did not do something, or nobody knows whether it did. */
 export class RabbitUnavailable extends Schema.TaggedError<RabbitUnavailable>()("RabbitUnavailable", {
@@ -24,7 +25,7 @@ export const rabbitUnavailable = (operation: string, error: unknown): RabbitUnav
   return new RabbitUnavailable({ operation, reason, ...(typeof code === "number" ? { code } : {}) })
 }
 
-/** What is asked of an open connection. A server that takes longer is as good as away. */
+/** What is asked on an open connection. */
 const ANSWER_MS = 10_000
 /** How long a connection or channel is waited for that was told to end. */
 const END_MS = 2_000
@@ -67,7 +68,7 @@ export class RabbitLink {
   /** Ends it, by force after 2 s: a server that is gone never answers. */
   readonly end: Effect.Effect<void> = Effect.suspend(() => {
     this.giveUp("it was ended")
-    return settled(() => this.model.close())
+    return settled(this.model, () => this.model.close())
   }).pipe(
     Effect.andThen(
       Effect.sync(() => {
@@ -79,11 +80,12 @@ export class RabbitLink {
   )
 }
 
-/** Waits for a promise that may never settle, and may fail: what is ended is gone either way. */
-const settled = (end: () => Promise<unknown>): Effect.Effect<void> =>
+/** Waits until it is closed. What `close` of amqplib promises may never come, when the other end closes first; and it fails for what is closed already. */
+const settled = (closing: EventEmitter, close: () => Promise<unknown>): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
     const done = (): void => resume(Effect.void)
-    end().then(done, done)
+    closing.once("close", done)
+    close().then(done, done)
   }).pipe(Effect.timeoutOrElse({ duration: END_MS, orElse: () => Effect.void }))
 
 /** A channel of a connection, and when it ended. */
@@ -107,28 +109,28 @@ export class RabbitChannel<C extends Channel = Channel> {
   }
 }
 
-/** Asks something of the server; when it does not answer within 10 s the connection is given up. */
-export const ask = <A>(link: RabbitLink, operation: string, question: () => Promise<A>) =>
+/**
+ * Asks something of the server. One queue that does not answer, as without a leader, holds up its own channel only; whether the connection is alive is for the
+ * heartbeats to say.
+ */
+export const ask = <A>(operation: string, question: () => Promise<A>): Effect.Effect<A, RabbitUnavailable> =>
   Effect.tryPromise({ try: question, catch: (error) => rabbitUnavailable(operation, error) }).pipe(
     Effect.timeoutOrElse({
       duration: ANSWER_MS,
-      orElse: () => {
-        link.giveUp(`no answer within ${ANSWER_MS / 1000} s`)
-        return Effect.fail(new RabbitUnavailable({ operation, reason: `no answer within ${ANSWER_MS / 1000} s` }))
-      }
+      orElse: () => Effect.fail(new RabbitUnavailable({ operation, reason: `no answer within ${ANSWER_MS / 1000} s` }))
     })
   )
 
 /** Opens a channel that lives as long as the scope. A connection on which that fails is given up: it may have ended before anyone listened. */
 const open = <C extends Channel>(link: RabbitLink, make: () => Promise<C>) =>
   Effect.acquireRelease(
-    ask(link, "open a channel", () => make().then((channel) => new RabbitChannel(channel))).pipe(
+    ask("open a channel", () => make().then((channel) => new RabbitChannel(channel))).pipe(
       Effect.tapError((error) => Effect.sync(() => link.giveUp(error.reason)))
     ),
     (channel) =>
       Effect.suspend(() => {
         channel.end()
-        return settled(() => channel.channel.close())
+        return settled(channel.channel, () => channel.channel.close())
       })
   )
 

@@ -38,10 +38,10 @@ export const retriedLetter = ({ properties }: ConsumeMessage): string | undefine
 
 /** Puts a message aside: published to the dead letters, and confirmed. */
 export const putAside =
-  (publisher: RabbitPublisher, letters: QueueSpec, metrics: MetricsWriter) =>
+  (letters: RabbitPublisher, metrics: MetricsWriter) =>
   ({ content }: ConsumeMessage, queue: QueueSpec, reason: string): Effect.Effect<void, RabbitUnavailable> =>
     Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      publisher.publish(letters, content, letterOf(queue.name, reason, new Date(now)))
+      letters.publish(content, letterOf(queue.name, reason, new Date(now)))
     ).pipe(
       Effect.tap(() => {
         metrics.update("deadLetters", 1)

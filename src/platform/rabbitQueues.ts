@@ -61,33 +61,16 @@ export const eventQueue = (scope: string, partition: number): QueueSpec =>
 /** A queue of that name exists and is made differently. */
 const PRECONDITION_FAILED = 406
 
-/**
- * Declares queues. One that exists with other arguments, as an older version or an operator made it, is used as it is, with a warning.
- */
-export const declareQueues = (
-  link: RabbitLink,
-  queues: ReadonlyArray<QueueSpec>
-): Effect.Effect<void, RabbitUnavailable> =>
-  Effect.gen(function* () {
-    let next = 0
-    while (next < queues.length) {
-      // A refusal ends the channel.
-      const refused = yield* Effect.scoped(
-        Effect.gen(function* () {
-          const { channel } = yield* openChannel(link)
-          for (; next < queues.length; next++) {
-            const { arguments: args, name } = queues[next]!
-            const declared = yield* Effect.result(
-              ask(link, `declare ${name}`, () => channel.assertQueue(name, { arguments: args }))
-            )
-            if (declared._tag === "Failure") return declared.failure
-          }
-          return undefined
-        })
-      )
-      if (refused === undefined) return
-      if (refused.code !== PRECONDITION_FAILED) return yield* refused
-      const { name } = queues[next++]!
-      yield* Effect.logWarning(`The queue ${name} exists with other properties and is used as it is: ${refused.reason}`)
-    }
-  })
+/** Declares a queue. One that exists with other arguments, as an older version or an operator made it, is used as it is, with a warning. */
+export const declareQueue = (link: RabbitLink, queue: QueueSpec): Effect.Effect<void, RabbitUnavailable> =>
+  openChannel(link).pipe(
+    Effect.flatMap(({ channel }) =>
+      ask(`declare ${queue.name}`, () => channel.assertQueue(queue.name, { arguments: queue.arguments }))
+    ),
+    Effect.scoped,
+    Effect.catchIf(
+      ({ code }) => code === PRECONDITION_FAILED,
+      ({ reason }) => Effect.logWarning(`${queue.name} exists with other properties and is used as it is: ${reason}`)
+    ),
+    Effect.asVoid
+  )

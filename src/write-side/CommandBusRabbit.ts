@@ -37,44 +37,44 @@ export const layerRabbit = ({ address, edge, partitions, scope }: CommandBusRabb
     Effect.gen(function* () {
       const metrics = yield* metricsWriter
       const queues = Array.from({ length: partitions }, (_, partition) => commandQueue(scope, partition))
-      const letters = deadLetterQueue(scope)
-      const declared = [letters, ...queues]
-      const out = yield* makeRabbitConnection({ address, name: "commands out", queues: declared })
-      const publisher = yield* makeRabbitPublisher(out)
-      yield* Effect.forkScoped(out.link)
+      const out = yield* makeRabbitConnection({ address, name: "commands out" })
+      const publishers = yield* Effect.forEach(queues, (queue) => makeRabbitPublisher(out, queue))
+      const letters = yield* makeRabbitPublisher(out, deadLetterQueue(scope))
+      for (const { open } of publishers) open()
       const commands = yield* makeCommandPublisher({
         edge,
         partitions,
         publish: (batch) => {
-          const trace = batch.commands[0]?.traceparent
-          return publisher
-            .publish(
-              queues[batch.partition]!,
-              encodeBatch(batch),
-              trace === undefined ? {} : { headers: { traceparent: trace } }
+          const traceparent = batch.commands[0]?.traceparent
+          return publishers[batch.partition]!.publish(
+            encodeBatch(batch),
+            traceparent === undefined ? {} : { headers: { traceparent } }
+          ).pipe(
+            Effect.mapError(
+              (cause) => new CommandBusUnavailable({ operation: `${cause.operation}: ${cause.reason}`, cause })
             )
-            .pipe(Effect.mapError((cause) => new CommandBusUnavailable({ operation: "publish", cause })))
+          )
         }
       })
-      return CommandBus.of({
-        ...commands,
-        consumer: Effect.gen(function* () {
-          const connection = yield* makeRabbitConnection({ address, name: "commands in", queues: declared })
-          const consumer = yield* makeRabbitConsumer({
-            connection,
-            name: "commands",
-            queues,
-            prefetch: PREFETCH,
-            decode: (message, partition) => decodeBatch(message, partition, partitions),
-            weigh: (batch) => batch.commands.length,
-            putAside: putAside(publisher, letters, metrics)
-          })
-          return {
-            take: (maxCommands) =>
-              Effect.map(consumer.take(maxCommands), (taken) => taken.map(({ ack, value }) => ({ batch: value, ack }))),
-            restart: consumer.restart
-          }
+      const consumer = Effect.gen(function* () {
+        const connection = yield* makeRabbitConnection({ address, name: "commands in" })
+        const consumer = yield* makeRabbitConsumer({
+          connection,
+          name: "commands",
+          queues,
+          prefetch: PREFETCH,
+          decode: (message, partition) => decodeBatch(message, partition, partitions),
+          weigh: (batch) => batch.commands.length,
+          putAside: putAside(letters, metrics)
         })
+        // There before a queue needs it.
+        letters.open()
+        return {
+          take: (maxCommands: number) =>
+            Effect.map(consumer.take(maxCommands), (taken) => taken.map(({ ack, value }) => ({ batch: value, ack }))),
+          restart: consumer.restart
+        }
       })
+      return CommandBus.of({ ...commands, consumer })
     })
   )

@@ -5,6 +5,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Command } from "../domain/commands.ts"
 import { partitionOf } from "../domain/partition.ts"
+import { makeQuietLog } from "../platform/quietLog.ts"
 import type { CommandBatch, CommandBus, CommandBusUnavailable } from "./CommandBus.ts"
 
 /** Commands in one batch: what a committer takes at once. */
@@ -49,6 +50,7 @@ export const makeCommandPublisher = (options: {
       publishing: false
     }))
     const work = Latch.makeUnsafe(false)
+    const quiet = makeQuietLog()
 
     const cut = (buffer: Buffer): ReadonlyArray<Command> => {
       let count = 0
@@ -69,10 +71,11 @@ export const makeCommandPublisher = (options: {
       while (buffer.commands.length > 0) {
         const batch = { partition, edge: options.edge, counter: ++buffer.counter, commands: cut(buffer) }
         yield* options.publish(batch).pipe(
-          Effect.tapError((error) => Effect.logWarning(error.message)),
+          Effect.tapError((error) => quiet.warn("Publishing commands", error.message)),
           Effect.retry(Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")]))
         )
         for (const listener of listeners) listener(batch)
+        yield* quiet.over("Publishing commands")
       }
       buffer.publishing = false
     })

@@ -31,11 +31,10 @@ export const layerRabbit = ({ address, partitions, scope }: EventBusRabbitOption
     Effect.gen(function* () {
       const metrics = yield* metricsWriter
       const queues = Array.from({ length: partitions }, (_, partition) => eventQueue(scope, partition))
-      const letters = deadLetterQueue(scope)
-      const declared = [letters, ...queues]
-      const out = yield* makeRabbitConnection({ address, name: "events out", queues: declared })
-      const publisher = yield* makeRabbitPublisher(out)
-      const connection = yield* makeRabbitConnection({ address, name: "events in", queues: declared })
+      const out = yield* makeRabbitConnection({ address, name: "events out" })
+      const publishers = yield* Effect.forEach(queues, (queue) => makeRabbitPublisher(out, queue))
+      const letters = yield* makeRabbitPublisher(out, deadLetterQueue(scope))
+      const connection = yield* makeRabbitConnection({ address, name: "events in" })
       const consumer = yield* makeRabbitConsumer({
         connection,
         name: "events",
@@ -43,12 +42,12 @@ export const layerRabbit = ({ address, partitions, scope }: EventBusRabbitOption
         prefetch: PREFETCH,
         decode: decodeEvents,
         weigh: () => 1,
-        putAside: putAside(publisher, letters, metrics)
+        putAside: putAside(letters, metrics)
       })
       return EventBus.of({
         publish: ({ events, partition }) =>
-          Effect.forEach(encodeEvents(events), (message) => publisher.publish(queues[partition]!, message), {
-            // Published in this order in one step, and confirmed together.
+          // Published in this order in one step, and confirmed together.
+          Effect.forEach(encodeEvents(events), (message) => publishers[partition]!.publish(message), {
             concurrency: "unbounded",
             discard: true
           }).pipe(Effect.mapError((cause) => new EventBusUnavailable({ cause }))),
