@@ -20,6 +20,7 @@ import { handle } from "./handlers.ts"
 import type { Node } from "./Node.ts"
 import { Outgoing } from "./Outgoing.ts"
 import { RateLimit } from "./RateLimit.ts"
+import { ANSWER_AFTER_LOSS_MS } from "./reattach.ts"
 import type { Transport } from "./Transport.ts"
 
 /** Frames and characters that wait to be read before the socket is paused. */
@@ -89,6 +90,7 @@ export class Connection {
   #heardAt: number
   #pinged = false
   #requests = 0
+  #reattachedAt = -Infinity
   #requestPlace: Latch.Latch | undefined
   #inFlight: Map<string, InFlight> | undefined
   #marks: Map<ConversationId, PendingMark> | undefined
@@ -362,6 +364,11 @@ export class Connection {
     }
   }
 
+  /** It has attached again after a loss: what is in flight may have been answered by what was lost. */
+  reattached(): void {
+    this.#reattachedAt = this.node.now()
+  }
+
   /** Once a second: everything that depends on time. */
   tick(now: number, cursorOf: (vector: ReadonlyArray<number>) => string): void {
     if (this.#closing) return
@@ -377,7 +384,8 @@ export class Connection {
       this.#transport.ping()
     }
     for (const [key, command] of this.#inFlight ?? NONE) {
-      if (now - command.at < ANSWER_WITHIN_MS) break
+      const due = command.at + ANSWER_WITHIN_MS
+      if (now < due && !(command.at <= this.#reattachedAt && now >= this.#reattachedAt + ANSWER_AFTER_LOSS_MS)) break
       this.#inFlight!.delete(key)
       this.push(
         errFrame(

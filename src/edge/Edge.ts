@@ -9,7 +9,7 @@ import * as Schedule from "effect/Schedule"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
 import { CURSOR_EVERY_MS } from "../domain/protocol/limits.ts"
 import { metricsWriter } from "../platform/Metrics.ts"
-import { type NodeItem, Router, type RouterUnavailable } from "../platform/Router.ts"
+import { Router, type RouterUnavailable } from "../platform/Router.ts"
 import { Queries } from "../read-side/Queries.ts"
 import { CommandBus } from "../write-side/CommandBus.ts"
 import { LogHeads } from "../write-side/EventLog.ts"
@@ -18,6 +18,7 @@ import { Connection } from "./Connection.ts"
 import { Frame } from "./Frame.ts"
 import { CommandRefused, Hub, type Persisted } from "./Hub.ts"
 import { type EdgeLimits, Node } from "./Node.ts"
+import { presenceAgain } from "./reattach.ts"
 import type { Transport } from "./Transport.ts"
 
 /** How long a request over HTTP waits for its command. */
@@ -86,7 +87,10 @@ export class Edge extends Context.Service<
                 ),
                 (items) => node.take(items)
               ),
-              follow(router.takeSignals, (signals) => node.takeSignals(signals)),
+              follow(
+                router.takeSignals.pipe(Effect.catchTag("StreamLost", () => Effect.as(presenceAgain(node), NOTHING))),
+                (signals) => node.takeSignals(signals)
+              ),
               Effect.forever(
                 Effect.andThen(
                   Effect.sleep(CURSOR_EVERY_MS),
@@ -107,7 +111,7 @@ export class Edge extends Context.Service<
     )
 }
 
-const NOTHING: ReadonlyArray<NodeItem> = []
+const NOTHING: ReadonlyArray<never> = []
 
 const follow = <A>(take: Effect.Effect<A, RouterUnavailable>, act: (taken: A) => void): Effect.Effect<never> =>
   take.pipe(
@@ -142,6 +146,12 @@ export const layerHub: Layer.Layer<Hub, never, Edge> = Layer.effect(
         const session = newId()
         const { conv } = command
         const done = Deferred.makeUnsafe<Persisted, CommandRefused>()
+        const unknown = Effect.fail(
+          new CommandRefused({
+            code: "unavailable",
+            message: "No answer from the log yet. The command may still be persisted; sending it again is safe."
+          })
+        )
         const taken = node.await(session, command, {
           persisted: ({ at, seq }) => void Deferred.doneUnsafe(done, Effect.succeed({ conv, seq, at, dup: false })),
           answer: ({ outcome }) =>
@@ -150,7 +160,8 @@ export const layerHub: Layer.Layer<Hub, never, Edge> = Layer.effect(
               outcome._tag === "Repeat"
                 ? Effect.succeed({ conv, seq: outcome.seq, at: outcome.at, dup: true })
                 : Effect.fail(new CommandRefused(outcome.rejection))
-            )
+            ),
+          unknown: () => void Deferred.doneUnsafe(done, unknown)
         })
         if (!taken) {
           return yield* new CommandRefused({
@@ -160,20 +171,11 @@ export const layerHub: Layer.Layer<Hub, never, Edge> = Layer.effect(
           })
         }
         return yield* Deferred.await(done).pipe(
-          Effect.timeoutOrElse({
-            duration: REQUEST_WITHIN,
-            orElse: () =>
-              Effect.fail(
-                new CommandRefused({
-                  code: "unavailable",
-                  message: "No answer from the log yet. The command may still be persisted; sending it again is safe."
-                })
-              )
-          }),
+          Effect.timeoutOrElse({ duration: REQUEST_WITHIN, orElse: () => unknown }),
           Effect.ensuring(Effect.sync(() => node.forget(session)))
         )
       }),
-      listen: (user, onEvent) => node.listen(user, { event: onEvent }),
+      listen: (user, onEvent, onLost) => node.listen(user, { event: onEvent, lost: onLost }),
       seen: () => node.seen(),
       size: () => node.size,
       accepting: edge.accepting

@@ -29,6 +29,8 @@ interface Pull {
   /** Given up to here; undefined when the conversation was not touched since the floor. */
   after: Seq | undefined
   to: Seq
+  /** Up to here, in the conversation's partition, everything had been given when it was found out that something is missing. */
+  readonly floor: number
 }
 
 /** The connection that a feed belongs to. */
@@ -48,6 +50,9 @@ export interface FeedOwner {
   settled(event: TimelineEvent): void
 }
 
+/** The vector that is as far as the further of two in each partition. */
+const furthest = (a: Vector, b: Vector): Vector => a.map((position, partition) => Math.max(position, b[partition] ?? 0))
+
 const NONE: ReadonlyMap<ConversationId, never> = new Map<ConversationId, never>()
 
 /**
@@ -55,6 +60,9 @@ const NONE: ReadonlyMap<ConversationId, never> = new Map<ConversationId, never>(
  *
  * The floor is a vector up to which everything was given, or belonged to what was missed. From there on the last seq of each conversation is
  * remembered; an event that does not follow on is a hole, and what lies between is read from the log first.
+ *
+ * Something that is missing at the end is no hole: nothing follows it. So when the node has lost a part of its stream, the feed is suspended: it goes on, and
+ * gives no cursor until it was told what has been missed.
  */
 export class Feed {
   readonly #owner: FeedOwner
@@ -69,6 +77,13 @@ export class Feed {
   /** Positions that were given past the last cursor, by partition. */
   #beyond: Map<number, number> | undefined
   #ended = false
+  /** Losses of the node's stream that concern this feed. */
+  #losses = 0
+  #suspended = false
+  /** Before the loss everything up to here had come. */
+  #since: Vector | undefined
+  /** The losses when it began to hold events back; undefined while it does not. */
+  #holding: number | undefined
 
   constructor(owner: FeedOwner) {
     this.#owner = owner
@@ -76,12 +91,23 @@ export class Feed {
 
   /** Everything that is due has been given. */
   get #settled(): boolean {
-    return this.#floor !== undefined && (this.#pulls?.size ?? 0) === 0
+    return this.#floor !== undefined && !this.#suspended && (this.#pulls?.size ?? 0) === 0
+  }
+
+  /** Something may be missing that nothing will show: until `resume`, or until it starts. */
+  get isSuspended(): boolean {
+    return this.#suspended
+  }
+
+  /** Before its loss everything up to here had come; undefined for one that has not started. */
+  get since(): Vector | undefined {
+    return this.#since
   }
 
   /** Whether what is said about a conversation now follows on what was given of it: nothing of it is still being read, and the user is not gone. */
   isLive(conv: ConversationId): boolean {
-    return this.#floor !== undefined && this.#pulls?.has(conv) !== true && this.#given?.get(conv)?.gone !== true
+    const isBehind = this.#floor === undefined || this.#holding !== undefined || this.#pulls?.has(conv) === true
+    return !isBehind && this.#given?.get(conv)?.gone !== true
   }
 
   /** The newest seq of a conversation that this connection was given. */
@@ -92,8 +118,11 @@ export class Feed {
   /** Goes live from `floor`, after the replay of what was missed before it. */
   start(floor: Vector, missed: ReadonlyArray<MissedConversation>): void {
     this.#floor = floor
+    if (this.#suspended) this.#since = floor
     for (const item of missed) {
-      if (item._tag === "Replay") (this.#pulls ??= new Map()).set(item.conv, { after: item.after, to: item.head })
+      if (item._tag !== "Replay") continue
+      const pull = { after: item.after, to: item.head, floor: floor[this.#owner.node.partitionOf(item.conv)]! }
+      ;(this.#pulls ??= new Map()).set(item.conv, pull)
     }
     const held: ReadonlyMap<ConversationId, TimelineEvent> = this.#held ?? NONE
     this.#held = undefined
@@ -107,28 +136,89 @@ export class Feed {
     this.#repair()
   }
 
+  /** Some of the node's stream is missing, which had brought everything up to `progress`. */
+  suspend(progress: Vector): void {
+    this.#losses++
+    if (this.#suspended) return
+    this.#suspended = true
+    if (this.#floor !== undefined) this.#since = furthest(this.#floor, progress)
+  }
+
+  /** What was lost until now is in what is about to be read, since this has not started yet. */
+  begin(): void {
+    this.#suspended = false
+  }
+
+  /** Holds events back, so that they come after what is about to be read. */
+  hold(): void {
+    this.#holding = this.#losses
+  }
+
+  /**
+   * Goes on after a loss. Since `hold` the route was there and `barrier` was read; `missed` is what happened after {@link since} and up to it. Of that
+   * some may have been given. After another loss in between it stays suspended.
+   */
+  resume(barrier: Vector, missed: ReadonlyArray<MissedConversation>): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      for (const item of missed) {
+        if (item._tag !== "Replay") yield* this.#owner.out.room
+        if (this.#ended) return
+        this.#missed(item)
+      }
+      if (this.#holding !== this.#losses) return
+      this.#floor = furthest(this.#floor!, barrier)
+      this.#suspended = false
+      this.#since = this.#holding = undefined
+      const held: ReadonlyMap<ConversationId, TimelineEvent> = this.#held ?? NONE
+      this.#held = undefined
+      for (const event of held.values()) this.event(event, () => eventFrame(event))
+    })
+  }
+
+  #missed(item: MissedConversation): void {
+    const { conv } = item
+    const given = this.#given?.get(conv)
+    if (item._tag === "Gone") {
+      if (given?.gone === true) return
+      this.#pulls?.delete(conv)
+      return this.#tell(item)
+    }
+    const pull = this.#pulls?.get(conv)
+    if (pull === undefined && given !== undefined && given.seq >= item.head) return
+    // One who was told to be gone has come back, and begins there.
+    if (item._tag === "Replay") return this.#hole(conv, given?.seq === 0 ? undefined : given?.seq, item.head)
+    this.#pulls?.delete(conv)
+    this.#tell({ ...item, head: Math.max(item.head, pull?.to ?? 0) })
+    this.#dirty = true
+  }
+
   /** Tells of conversations of which nothing will be replayed. Waits for room in the queue. */
   announce(missed: ReadonlyArray<MissedConversation>): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       for (const item of missed) {
         if (item._tag === "Replay") continue
         yield* this.#owner.out.room
-        if (item._tag === "Gone") {
-          this.#owner.push(new Frame({ t: "gone", conv: item.conv }))
-          this.#remember(item.conv, { seq: 0, position: 0, gone: true })
-        } else {
-          this.#owner.push(new Frame({ t: "reset", conv: item.conv, head: item.head }))
-          this.#remember(item.conv, { seq: item.head, position: UNKNOWN, gone: false })
-        }
+        this.#tell(item)
       }
     })
+  }
+
+  #tell(item: Exclude<MissedConversation, { readonly _tag: "Replay" }>): void {
+    const { conv } = item
+    if (item._tag === "Gone") {
+      this.#owner.push(new Frame({ t: "gone", conv }))
+      this.#remember(conv, { seq: 0, position: 0, gone: true })
+    } else {
+      this.#owner.push(new Frame({ t: "reset", conv, head: item.head }))
+      this.#remember(conv, { seq: item.head, position: UNKNOWN, gone: false })
+    }
   }
 
   /** Takes an event that was addressed to this user. `frame` is made once for all who are given it. */
   event(event: TimelineEvent, frame: () => Frame): void {
     if (this.#ended) return
     const floor = this.#floor
-    if (floor === undefined) {
+    if (floor === undefined || this.#holding !== undefined) {
       const held = (this.#held ??= new Map())
       held.set(event.conv, event)
       return
@@ -168,7 +258,7 @@ export class Feed {
     if (this.#beyond?.size === 0) this.#beyond = undefined
     if (!isDue) return undefined
     this.#dirty = false
-    const vector = floor.map((position, partition) => Math.max(position, progress[partition] ?? 0))
+    const vector = furthest(floor, progress)
     if ((this.#given?.size ?? 0) > REMEMBERED) this.#compact(vector)
     return vector
   }
@@ -210,7 +300,7 @@ export class Feed {
   #hole(conv: ConversationId, after: Seq | undefined, to: Seq): void {
     const pulls = (this.#pulls ??= new Map<ConversationId, Pull>())
     const pull = pulls.get(conv)
-    if (pull === undefined) pulls.set(conv, { after, to })
+    if (pull === undefined) pulls.set(conv, { after, to, floor: this.#floor![this.#owner.node.partitionOf(conv)]! })
     else pull.to = Math.max(pull.to, to)
     this.#repair()
   }
@@ -232,8 +322,11 @@ export class Feed {
   #fill(conv: ConversationId, pull: Pull): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       let failures = 0
-      while (!this.#ended) {
+      // A reset, or being told to be gone, makes it superfluous.
+      const isOver = (): boolean => this.#ended || this.#pulls?.get(conv) !== pull
+      while (!isOver()) {
         const page = yield* Effect.result(this.#page(conv, pull))
+        if (isOver()) return
         if (page._tag === "Failure" && ++failures < PULL_ATTEMPTS) {
           yield* Effect.sleep(50 * 2 ** failures)
           continue
@@ -243,7 +336,7 @@ export class Feed {
         failures = 0
         for (const event of page.success) {
           yield* this.#owner.out.room
-          if (this.#ended) return
+          if (isOver()) return
           if (event.seq > pull.to) break
           // One who is in it again by the end of this was away for a while, and is not gone.
           this.#give(event, () => eventFrame(event), event.seq < pull.to)
@@ -265,21 +358,19 @@ export class Feed {
   #reset(conv: ConversationId, pull: Pull): void {
     if (this.#ended) return
     this.#pulls?.delete(conv)
-    this.#remember(conv, { seq: pull.to, position: UNKNOWN, gone: false })
+    this.#tell({ _tag: "Reset", conv, head: pull.to })
     this.#dirty = true
-    this.#owner.push(new Frame({ t: "reset", conv, head: pull.to }))
   }
 
   /** The next events that are missing; undefined when they are too many to find out from where. */
   #page(conv: ConversationId, pull: Pull): Effect.Effect<ReadonlyArray<TimelineEvent> | undefined, QueryRefused> {
-    const { partitionOf, queries } = this.#owner.node
+    const { queries } = this.#owner.node
     if (pull.after !== undefined) return queries.pull(conv, pull.after, PULL_EVENTS)
     const from = Math.max(0, pull.to - REPLAY_PER_CONVERSATION - 1)
-    const floor = this.#floor![partitionOf(conv)]!
     return queries.pull(conv, from, REPLAY_PER_CONVERSATION + 1).pipe(
       Effect.map((events) => {
         const { user } = this.#owner
-        const missing = events.filter((event) => event.position > floor && event.seq <= pull.to)
+        const missing = events.filter((event) => event.position > pull.floor && event.seq <= pull.to)
         const back = missing.findIndex((event) => adds(event, user))
         // One who was told to be gone, or was no member at the floor, begins where they are taken in.
         const isGone = this.#given?.get(conv)?.seq === 0

@@ -43,10 +43,11 @@ export class Hub extends Context.Service<
       readonly cid: ClientId
       readonly intent: Intent
     }) => Effect.Effect<Persisted, CommandRefused>
-    /** Tells of every event that is addressed to this user, until the effect that it answers is run. */
+    /** Tells of every event that is addressed to this user, until the effect that it answers is run; `onLost`: some may have been lost. */
     readonly listen: (
       user: UserId,
-      onEvent: (event: TimelineEvent) => void
+      onEvent: (event: TimelineEvent) => void,
+      onLost: () => void
     ) => Effect.Effect<Effect.Effect<void>, RouterUnavailable>
     /** What this node has seen of the log: queries must answer with at least that. */
     readonly seen: () => Vector

@@ -1,4 +1,5 @@
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
 import type { Command, Intent } from "../domain/commands.ts"
 import type { TimelineEvent } from "../domain/events.ts"
 import type { ClientId, ConversationId, UserId } from "../domain/ids.ts"
@@ -8,7 +9,7 @@ import type { Hello, Presence, Refresh } from "../domain/protocol/client-frames.
 import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import type { Limits } from "../domain/protocol/server-frames.ts"
 import type { MetricsWriter } from "../platform/Metrics.ts"
-import type { Answer, NodeItem, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
+import type { Answer, NodeItem, PresenceOf, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
 import type { Queries } from "../read-side/Queries.ts"
 import type { CommandBus } from "../write-side/CommandBus.ts"
 import type { LogHeads, LogUnavailable } from "../write-side/EventLog.ts"
@@ -19,6 +20,7 @@ import type { Connection } from "./Connection.ts"
 import { encodeCursor } from "./cursor.ts"
 import { errFrame } from "./errors.ts"
 import { eventFrame, Frame } from "./Frame.ts"
+import { reattachAll } from "./reattach.ts"
 
 /** Requests over HTTP that wait for their command at once; the next is `busy`. */
 const REQUESTS = 10_000
@@ -54,11 +56,15 @@ export interface Waiting {
   /** The event that the command became. */
   readonly persisted: (event: TimelineEvent) => void
   readonly answer: (answer: Answer) => void
+  /** Its answer may have been lost. */
+  readonly unknown: () => void
 }
 
 /** Whoever is told of a user's events. */
 export interface Listener {
   readonly event: (event: TimelineEvent) => void
+  /** Some events may have been lost. */
+  readonly lost: () => void
 }
 
 /** One edge: its connections, and what comes for them on the node's stream. */
@@ -74,6 +80,8 @@ export class Node {
   readonly barrier: Effect.Effect<Vector, LogUnavailable>
   /** Everything up to here came by this node's stream. */
   readonly progress: Array<number>
+  /** How often a part of the stream was lost. */
+  losses = 0
   readonly #metrics: MetricsWriter
 
   readonly #bus: CommandBus["Service"]
@@ -84,6 +92,8 @@ export class Node {
   readonly #requests = new Map<string, Waiting>()
   readonly #users = new Map<UserId, Set<Connection>>()
   readonly #listeners = new Map<UserId, Set<Listener>>()
+  /** Users whose route is being taken away. */
+  readonly #leaving = new Map<UserId, Latch.Latch>()
   readonly #watchers = new Map<UserId, Set<Connection>>()
   readonly #audiences: Audiences
   #tickedAt = 0
@@ -149,11 +159,34 @@ export class Node {
         break
       }
     }
-    return Effect.andThen(
-      this.#router.register(user),
-      // The connection may have ended while the route was made.
-      Effect.suspend(() => (this.#users.has(user) || this.#listeners.has(user) ? Effect.void : this.#unregister(user)))
-    )
+    return this.register(user)
+  }
+
+  register(user: UserId): Effect.Effect<void, RouterUnavailable> {
+    return Effect.suspend(() => {
+      const registered = Effect.andThen(
+        this.#router.register(user),
+        // The connection may have ended while the route was made.
+        Effect.suspend(() => (this.#isHere(user) ? Effect.void : this.#unregister(user)))
+      )
+      // One that is on its way might take away what this brings.
+      const leaving = this.#leaving.get(user)
+      return leaving === undefined ? registered : Effect.andThen(leaving.await, registered)
+    })
+  }
+
+  #isHere(user: UserId): boolean {
+    return this.#users.has(user) || this.#listeners.has(user)
+  }
+
+  /** Everyone whose events this node is told of. */
+  users(): ReadonlySet<UserId> {
+    return new Set([...this.#users.keys(), ...this.#listeners.keys()])
+  }
+
+  /** Requests over HTTP that wait for their command. */
+  requests(): ReadonlyArray<Waiting> {
+    return [...this.#requests.values()]
   }
 
   closed(connection: Connection): void {
@@ -163,16 +196,22 @@ export class Node {
     if (last && !this.#listeners.has(connection.user)) this.fork(this.#unregister(connection.user))
   }
 
+  /** Whoever comes while the route is taken away waits for that, and registers after it. */
   #unregister(user: UserId): Effect.Effect<void> {
-    return this.#router.unregister(user).pipe(
-      Effect.catch((error) => Effect.logWarning(error.message)),
-      // Someone may have come while the route was taken away.
-      Effect.andThen(
-        Effect.suspend(() =>
-          this.#users.has(user) || this.#listeners.has(user) ? Effect.ignore(this.#router.register(user)) : Effect.void
+    return Effect.suspend(() => {
+      if (this.#isHere(user) || this.#leaving.has(user)) return Effect.void
+      const left = Latch.makeUnsafe(false)
+      this.#leaving.set(user, left)
+      return this.#router.unregister(user).pipe(
+        Effect.catch((error) => Effect.logWarning(error.message)),
+        Effect.andThen(
+          Effect.sync(() => {
+            this.#leaving.delete(user)
+            left.openUnsafe()
+          })
         )
       )
-    )
+    })
   }
 
   /** Tells a listener of every event that is addressed to this user, until the answer is run. */
@@ -183,7 +222,7 @@ export class Node {
     const leave = Effect.suspend(() =>
       remove(this.#listeners, user, listener) && !this.#users.has(user) ? this.#unregister(user) : Effect.void
     )
-    return Effect.tapError(Effect.as(this.#router.register(user), leave), () => leave)
+    return Effect.tapError(Effect.as(this.register(user), leave), () => leave)
   }
 
   /** Submits a command; false when the command bus takes no more. */
@@ -239,9 +278,16 @@ export class Node {
     }
   }
 
-  /** Some of this node's stream is missing. */
+  /**
+   * Some of this node's stream is missing, and its users are to be registered again. Until they have attached again connections get no cursor: one that
+   * came after this might cover what is missing.
+   */
   lost(): void {
-    for (const connection of this.#sessions.values()) connection.close(CLOSE.draining)
+    const loss = ++this.losses
+    this.#metrics.update("streamLosses", 1)
+    for (const connection of this.#sessions.values()) connection.feed?.suspend(this.progress)
+    for (const listeners of this.#listeners.values()) for (const listener of listeners) listener.lost()
+    this.fork(reattachAll(this, () => this.losses === loss))
   }
 
   /** Clients that attach here may have seen everything up to this on another node. */
@@ -327,11 +373,15 @@ export class Node {
         }
         if (watch === false && connection.watching?.delete(user) === true) remove(this.#watchers, user, connection)
       }
-      const found = yield* Effect.result(this.#router.presence(users))
+      const found = yield* Effect.result(this.presenceOf(users))
       if (found._tag === "Failure") return errFrame("unavailable", found.failure.message, { rid })
       return new Frame({ t: "reply", rid, users: Object.fromEntries(found.success) })
     }
   )
+
+  presenceOf(users: ReadonlyArray<UserId>): Effect.Effect<ReadonlyMap<UserId, PresenceOf>, RouterUnavailable> {
+    return this.#router.presence(users)
+  }
 
   readonly refresh = Effect.fnUntraced(
     { self: this },

@@ -6,6 +6,7 @@ import type { Hello } from "../domain/protocol/client-frames.ts"
 import type { Connection } from "./Connection.ts"
 import { decodeCursor, encodeCursor } from "./cursor.ts"
 import { Frame } from "./Frame.ts"
+import { reattach } from "./reattach.ts"
 
 /** Tries to reach the log and the read models before the client is sent to try again. */
 const ATTEMPTS = 5
@@ -26,18 +27,23 @@ export const attach = Effect.fnUntraced(function* (connection: Connection, hello
 
   const feed = connection.greet(user, expiresAt)
   const attached = Effect.gen(function* () {
-    // Tried again after it ended, it would be known by its user for ever.
-    if (connection.isClosing) return undefined
-    yield* node.join(connection)
-    const barrier = yield* node.barrier
-    node.sees(barrier)
-    const resume = hello.resume
-    const given = resume === undefined ? undefined : decodeCursor(node.log.id, node.log.partitions, resume.cursor)
-    // One that is ahead of the log was given before the log was put back from a backup: unknown, too.
-    const since = given !== undefined && atLeast(barrier, given) ? given : undefined
-    const missed =
-      resume === undefined ? [] : yield* node.queries.missed({ user, since, seqs: resume.seqs ?? {}, barrier })
-    return { barrier, missed, since, resumed: resume !== undefined }
+    for (;;) {
+      // Tried again after it ended, it would be known by its user for ever.
+      if (connection.isClosing) return undefined
+      feed.begin()
+      yield* node.join(connection)
+      const barrier = yield* node.barrier
+      node.sees(barrier)
+      const resume = hello.resume
+      const given = resume === undefined ? undefined : decodeCursor(node.log.id, node.log.partitions, resume.cursor)
+      // One that is ahead of the log was given before the log was put back from a backup: unknown, too.
+      const since = given !== undefined && atLeast(barrier, given) ? given : undefined
+      const missed =
+        resume === undefined ? [] : yield* node.queries.missed({ user, since, seqs: resume.seqs ?? {}, barrier })
+      // The route was lost again meanwhile.
+      if (feed.isSuspended) continue
+      return { barrier, missed, since, resumed: resume !== undefined }
+    }
   })
   const result = yield* attached.pipe(
     Effect.tapError((error) => Effect.logWarning(`A connection could not attach: ${error.message}`)),
@@ -64,4 +70,11 @@ export const attach = Effect.fnUntraced(function* (connection: Connection, hello
   )
   yield* feed.announce(missed)
   feed.start(barrier, missed)
+  if (!feed.isSuspended) return
+  // The route was lost while what was missed was announced.
+  const { losses } = node
+  const registered = yield* Effect.result(node.register(user))
+  if (registered._tag === "Failure") return connection.close(CLOSE.draining)
+  // Lost again: then it is one of those that all attach again.
+  if (node.losses === losses) yield* reattach(connection)
 })

@@ -31,6 +31,10 @@ const metrics = {
   projectionLag: Metric.gauge("darda_projection_lag_events", {
     description: "Events of the log that the read models do not hold yet"
   }),
+  streamLosses: Metric.counter("darda_stream_losses_total", {
+    description: "Times that this node's stream was lost, and all of its connections attached again",
+    incremental: true
+  }),
   outboxLeft: Metric.counter("darda_outbox_recovered_total", {
     description: "Outbox entries relayed from the log because whoever wrote them did not",
     incremental: true

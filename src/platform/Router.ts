@@ -110,10 +110,10 @@ export class Router extends Context.Service<
     readonly take: (max: number) => Effect.Effect<ReadonlyArray<NodeItem>, RouterUnavailable | StreamLost>
     /** Sends a signal to the nodes that hold these users. Never waits, may be lost. */
     readonly signal: (users: ReadonlyArray<UserId>, signal: Signal) => Effect.Effect<void>
-    /** Takes the signals for this node, with the users they are for. */
+    /** Takes the signals for this node, with the users they are for. Fails with {@link StreamLost}, once, where it is known that some were lost. */
     readonly takeSignals: Effect.Effect<
       ReadonlyArray<{ readonly users: ReadonlyArray<UserId>; readonly signal: Signal }>,
-      RouterUnavailable
+      RouterUnavailable | StreamLost
     >
     readonly presence: (
       users: ReadonlyArray<UserId>

@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { UserId } from "../domain/ids.ts"
 import { pipelined, type RedisCommand, type RedisConnection, type RedisUnavailable } from "./RedisConnection.ts"
-import type { Signal } from "./Router.ts"
+import { type Signal, StreamLost } from "./Router.ts"
 import type { RouterKeys } from "./RouterRedisKeys.ts"
 import type { Routes } from "./RouterRedisRoutes.ts"
 
@@ -27,6 +27,9 @@ export class Signals {
   readonly #toSend = Latch.makeUnsafe(false)
   #incoming: Array<Signalled> = []
   readonly #toTake = Latch.makeUnsafe(false)
+  #subscribed = false
+  /** Some may have been lost, which the node does not know yet. */
+  #lost = false
   /** When the oldest canary was sent that has not come. */
   #awaited: number | undefined
 
@@ -43,9 +46,13 @@ export class Signals {
   }
 
   readonly take = Effect.gen({ self: this }, function* () {
-    while (this.#incoming.length === 0) {
+    while (this.#incoming.length === 0 && !this.#lost) {
       this.#toTake.closeUnsafe()
       yield* this.#toTake.await
+    }
+    if (this.#lost) {
+      this.#lost = false
+      return yield* new StreamLost({ reason: "the connection by which signals come was made anew" })
     }
     const taken = this.#incoming
     this.#incoming = []
@@ -108,7 +115,14 @@ export class Signals {
     })
     return redis.onReady(() => {
       this.#awaited = undefined
-      redis.client.subscribe(...channels).catch(() => {})
+      redis.client
+        .subscribe(...channels)
+        .then(() => {
+          if (!this.#subscribed) return void (this.#subscribed = true)
+          this.#lost = true
+          this.#toTake.openUnsafe()
+        })
+        .catch(() => {})
     })
   }
 

@@ -259,7 +259,9 @@ class RelayLive {
         while (this.#owes(partition)) yield* Effect.sleep("20 millis")
         const until = Number.MAX_SAFE_INTEGER
         while (true) {
-          const all = yield* this.#log.outbox({ until, limit: SWEEP_ENTRIES, partition })
+          // Those that are relayed and not yet removed come first, and must not hide the others.
+          const limit = SWEEP_ENTRIES + this.relayed.length
+          const all = yield* this.#log.outbox({ until, limit, partition })
           const entries = all.filter((entry) => !this.#isMine(entry))
           if (entries.length === 0) break
           for (const entry of entries) yield* this.#relayFromLog(entry)

@@ -134,8 +134,20 @@ export const mutants: ReadonlyArray<Mutant> = [
     substitutions: [
       change(
         "src/edge/Node.ts",
-        "    return Effect.andThen(\n      this.#router.register(user),\n      // The",
-        "    return Effect.andThen(\n      Effect.void,\n      // The"
+        "        this.#router.register(user),\n        // The",
+        "        Effect.void,\n        // The"
+      )
+    ]
+  },
+  {
+    name: "lost-and-not-missed",
+    invariant: "I11",
+    what: "Connections that attach again after a loss do not ask for what they have missed.",
+    substitutions: [
+      change(
+        "src/edge/reattach.ts",
+        "missed: yield* node.queries.missed({ user, since, seqs: {}, barrier })",
+        "missed: []"
       )
     ]
   },
@@ -149,6 +161,22 @@ export const mutants: ReadonlyArray<Mutant> = [
         '{ _tag: "Replay", conv, after, head }',
         '{ _tag: "Replay", conv, after: after + 1, head }'
       )
+    ]
+  },
+  {
+    name: "cursor-past-a-loss",
+    invariant: "I12",
+    what: "A loss of the node's stream holds no cursor back.",
+    substitutions: [
+      change("src/edge/Feed.ts", "this.#floor !== undefined && !this.#suspended &&", "this.#floor !== undefined &&")
+    ]
+  },
+  {
+    name: "lost-routes",
+    invariant: "I11",
+    what: "After a loss nobody is registered again.",
+    substitutions: [
+      change("src/edge/reattach.ts", "Effect.forEach(node.users(),", "Effect.forEach([] as Array<string>,")
     ]
   },
   {

@@ -242,7 +242,8 @@ export class Interference {
     const end = (): void => {
       if (!this.#lasting.delete(end)) return
       cancel()
-      if (process.alive) run()
+      // As a task of its own: who ends it may be in the middle of another process's.
+      process.post(run)
     }
     this.#lasting.add(end)
     const cancel = this.loop.after(ms, process, end)

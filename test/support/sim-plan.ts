@@ -43,6 +43,8 @@ const ENGINES = [
   "kill-writer",
   "kill-edge",
   "drain",
+  "lose-stream",
+  "lose-stream",
   "kill-reader",
   "freeze-writer",
   "freeze-reader",
@@ -254,6 +256,8 @@ export const perform = (
       return places("edge")[one.target % 2]?.kill()
     case "drain":
       return world.drain(one.target)
+    case "lose-stream":
+      return world.loseStream(one.target)
     case "kill-reader":
       return places("reader")[0]?.kill()
     case "freeze-writer": {

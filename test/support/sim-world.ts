@@ -166,6 +166,16 @@ export class World {
     places[index % places.length]!.drain?.()
   }
 
+  /** Forgets an edge's routes and stream, as a flushed Redis does; the edge learns of that some time later. */
+  loseStream(index: number): void {
+    const places = this.places("edge")
+    const name = places[index % places.length]!.process?.name
+    if (name === undefined) return
+    const { routing } = this
+    routing.lose(name)
+    this.loop.after(this.random.below(1500), this.engines, () => routing.found(name))
+  }
+
   /** Has a reader rebuild the read models while everything goes on. */
   rebuild(): void {
     this.places("reader")[0]?.rebuild?.()

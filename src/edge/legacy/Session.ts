@@ -86,11 +86,16 @@ export const legacySession = ({
 }: LegacyOptions): Effect.Effect<LegacySession, RouterUnavailable> =>
   Effect.gen(function* () {
     const own = new Set<string>()
-    const stop = yield* hub.listen(user, (event) => {
-      if (event.by === user && own.delete(keyOf(event.conv, event.cid))) return
-      const frame = legacyFrame(event)
-      if (frame !== undefined) socket.send(JSON.stringify(frame))
-    })
+    const stop = yield* hub.listen(
+      user,
+      (event) => {
+        if (event.by === user && own.delete(keyOf(event.conv, event.cid))) return
+        const frame = legacyFrame(event)
+        if (frame !== undefined) socket.send(JSON.stringify(frame))
+      },
+      // There is no other word for it: a client that connects again reads what was said meanwhile.
+      () => socket.close(CLOSE.draining.code, CLOSE.draining.reason)
+    )
     const rate = new RateLimit(limits.perSecond, limits.burst, now())
     let inFlight = 0
 

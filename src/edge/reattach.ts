@@ -1,0 +1,100 @@
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import { CLOSE } from "../domain/protocol/close-codes.ts"
+import type { RouterUnavailable } from "../platform/Router.ts"
+import type { Connection } from "./Connection.ts"
+import { Frame } from "./Frame.ts"
+import type { Node, Waiting } from "./Node.ts"
+
+/** What all connections of a node ask for when they attach again is spread over this many milliseconds, and so many ask at once. */
+const SPREAD_MS = 2_000
+const AT_ONCE = 32
+/** Users that are registered at once. */
+const REGISTER_AT_ONCE = 1_000
+/** Tries of one connection to reach the log and the read models before its client is sent to try again. */
+const ATTEMPTS = 5
+/** Users whose presence is asked for at once. */
+const PRESENCE_USERS = 200
+/**
+ * Commands that are without an answer this many milliseconds after a connection has attached again are answered `unavailable`: their refusal, or that they were
+ * persisted before, may have been lost.
+ */
+export const ANSWER_AFTER_LOSS_MS = 3_000
+
+/**
+ * Brings a connection that has missed a part of the node's stream to where it would be: like `attach`, from what it was given. Its user is registered, and
+ * nothing was awaited since.
+ */
+export const reattach = Effect.fnUntraced(function* (connection: Connection): Effect.fn.Return<void> {
+  const { feed, node, user } = connection
+  const since = feed?.since
+  if (connection.isClosing || feed === undefined || since === undefined || !feed.isSuspended) return
+  feed.hold()
+  const found = yield* Effect.gen(function* () {
+    const barrier = yield* node.barrier
+    node.sees(barrier)
+    return { barrier, missed: yield* node.queries.missed({ user, since, seqs: {}, barrier }) }
+  }).pipe(
+    Effect.tapError((error) => Effect.logWarning(`A connection could not attach again: ${error.message}`)),
+    Effect.retry({ times: ATTEMPTS - 1, schedule: Schedule.exponential("100 millis") }),
+    Effect.result
+  )
+  if (connection.isClosing || !feed.isSuspended) return
+  if (found._tag === "Failure") return connection.close(CLOSE.draining)
+  yield* feed.resume(found.success.barrier, found.success.missed)
+  connection.reattached()
+})
+
+/** Registers all users again and attaches all connections that were suspended, as long as no further loss makes that another one's work. */
+export const reattachAll = Effect.fnUntraced(function* (node: Node, isCurrent: () => boolean): Effect.fn.Return<void> {
+  yield* registerAll(node).pipe(
+    Effect.tapError((error) => Effect.logWarning(error.message)),
+    Effect.retry({ schedule: Schedule.spaced("200 millis"), while: isCurrent }),
+    Effect.ignore
+  )
+  if (!isCurrent()) return
+  // One that has not started attaches by itself.
+  const connections = [...node.connections()].filter(({ feed }) => feed?.since !== undefined)
+  const began = node.now()
+  const again = Effect.forEach(
+    connections.entries(),
+    Effect.fnUntraced(function* ([index, connection]) {
+      const wait = began + (SPREAD_MS * index) / connections.length - node.now()
+      if (wait > 0) yield* Effect.sleep(wait)
+      if (isCurrent()) yield* reattach(connection)
+    }),
+    { concurrency: AT_ONCE, discard: true }
+  )
+  yield* Effect.all([again, giveUp(node.requests())], { concurrency: "unbounded", discard: true })
+  // Others may have lost the same, and only now have all of their users registered again.
+  if (isCurrent()) yield* presenceAgain(node)
+})
+
+const registerAll = (node: Node): Effect.Effect<void, RouterUnavailable> =>
+  Effect.suspend(() =>
+    Effect.forEach(node.users(), (user) => node.register(user), { concurrency: REGISTER_AT_ONCE, discard: true })
+  )
+
+/** Requests over HTTP have nothing that is replayed to them. */
+const giveUp = (waiting: ReadonlyArray<Waiting>): Effect.Effect<void> =>
+  Effect.delay(
+    Effect.sync(() => {
+      for (const one of waiting) one.unknown()
+    }),
+    ANSWER_AFTER_LOSS_MS
+  )
+
+/** Tells everyone who watches others how those are now: changes may have been lost. */
+export const presenceAgain = Effect.fnUntraced(function* (node: Node): Effect.fn.Return<void> {
+  for (const connection of [...node.connections()]) {
+    const watching = [...(connection.watching ?? [])]
+    for (let from = 0; from < watching.length && !connection.isClosing; from += PRESENCE_USERS) {
+      const found = yield* Effect.result(node.presenceOf(watching.slice(from, from + PRESENCE_USERS)))
+      if (found._tag === "Failure") continue
+      yield* connection.out.room
+      for (const [user, presence] of found.success) {
+        if (connection.watching?.has(user) === true) connection.push(new Frame({ t: "presence", user, ...presence }))
+      }
+    }
+  }
+})
