@@ -5,7 +5,8 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type { EngineAddresses, SettingsValues } from "../platform/Settings.ts"
 import { layerRedis as layerRedisRouter } from "../platform/RouterRedis.ts"
-import { layerMemory, makeReadModelsEngine } from "../read-side/ReadModelsMemory.ts"
+import { connectRedis } from "../platform/RedisConnection.ts"
+import { layerRedis as layerRedisReadModels } from "../read-side/ReadModelsRedis.ts"
 import { layerRabbit as layerRabbitCommands } from "../write-side/CommandBusRabbit.ts"
 import { layerRabbit as layerRabbitEvents } from "../write-side/EventBusRabbit.ts"
 import { EventLog, type LogUnavailable, type LogUnusable } from "../write-side/EventLog.ts"
@@ -40,8 +41,14 @@ export const clusterSecret = (settings: SettingsValues, engines: EngineAddresses
     : Effect.succeed(settings.clusterSecret)
 
 /** The read models of the log. */
-export const layerReadModels = (_engines: EngineAddresses) =>
-  Layer.unwrap(Effect.map(EventLog, (log) => layerMemory(makeReadModelsEngine(log.partitions))))
+export const layerReadModels = (engines: EngineAddresses) =>
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const log = yield* EventLog
+      const redis = yield* connectRedis({ address: engines.redis, name: "read models" })
+      return layerRedisReadModels({ redis, scope: scopeOf(log.id), partitions: log.partitions, log })
+    })
+  )
 
 /** Routes and streams. `node` is the name of this process, and `edge` whether it serves connections. */
 export const layerRouter = (engines: EngineAddresses, logId: string, node: string, edge: boolean) =>

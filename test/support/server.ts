@@ -21,6 +21,8 @@ export interface RunningServer {
   /** `ws://localhost:PORT/v1/ws`. */
   readonly wsUrl: string
   readonly port: number
+  /** Where each process of it answers: the one of `url` and, in a cluster, those behind it. */
+  readonly processes: () => ReadonlyArray<string>
   /** The id of the process that serves connections; `undefined` while none does. */
   readonly pid: number | undefined
   /** The last of what all processes of this server wrote. */
@@ -83,6 +85,7 @@ const running = (
       return `${front.url.replace(/^http/, "ws")}/v1/ws`
     },
     port: front.port,
+    processes: () => all.map(({ url }) => url),
     get pid() {
       return front.pid
     },
