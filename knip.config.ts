@@ -10,6 +10,7 @@ const config: KnipConfig = {
     "k8s/engines/mongodb/member.ts",
     "test/simulation/run.ts",
     "bench/*.ts",
+    "bench/replay/scan.ts",
     "bench/durable/{chat,limit}{Edge,Read,Write}.ts",
     "scripts/*.ts",
     "web/src/main.tsx",

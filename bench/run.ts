@@ -8,6 +8,8 @@ import { type Bench, machine, table } from "./support.ts"
 
 const benches: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>> = {
   durable: () => import("./durable.ts"),
+  history: () => import("./history.ts"),
+  replay: () => import("./replay.ts"),
   embedded: () => import("./embedded.ts"),
   idle: () => import("./idle.ts")
 }

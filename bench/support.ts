@@ -126,6 +126,13 @@ export const cpuSeconds = (pid: number): number => {
   return (Number(fields[11]) + Number(fields[12])) / TICKS
 }
 
+/** Seconds of CPU that the processes have used which this one started and which have ended. */
+export const childrenCpuSeconds = (): number => {
+  const stat = fs.readFileSync("/proc/self/stat", "utf8")
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+  return (Number(fields[13]) + Number(fields[14])) / TICKS
+}
+
 /** Bytes of memory that a process holds. */
 export const residentBytes = (pid: number): number => {
   const kib = /^VmRSS:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]

@@ -1,7 +1,7 @@
 /** The limit's committer and relay: everything that waits in one transaction, then the nodes and the event bus, while the next is being committed. */
 import amqp, { type Channel, type ConsumeMessage } from "amqplib"
 import { Redis } from "ioredis"
-import { type ClientSession, type Document, MongoClient, MongoServerError } from "mongodb"
+import { type ClientSession, type Document, MongoClient } from "mongodb"
 import { BATCH, fields, names, PARTITIONS } from "./limitWire.ts"
 import { endOnTerm, given, listen, orDie, ready } from "./process.ts"
 
@@ -29,60 +29,72 @@ const publisher = await (await amqp.connect(amqpUrl, { noDelay: true })).createC
 interface Partition {
   position: number
   readonly counters: Map<string, number>
+  /** Runs that are not relayed yet, by their first position. */
+  readonly outbox: Map<number, readonly [to: number, at: number]>
 }
 interface Head {
   seq: number
-  at: number
-  position: number
   readonly users: string
-  exists: boolean
 }
 interface Run {
   readonly lines: Array<string>
   from: number
 }
 interface Commit {
-  readonly outbox: number
   readonly runs: ReadonlyMap<number, Run>
   readonly users: ReadonlySet<string>
 }
 
+interface EventDocument {
+  readonly _id: number
+  readonly c: string
+  readonly s: number
+  readonly u: string
+  readonly i: string
+  readonly e: string
+}
+interface PartitionDocument {
+  readonly _id: number
+  readonly epoch: number
+  readonly position: number
+  readonly counters: Readonly<Record<string, number>>
+  readonly outbox: Readonly<Record<string, readonly [to: number, at: number]>>
+}
+
+const events = db.collection<EventDocument>("events")
 const partitions: Array<Partition> = []
 const heads = new Map<string, Head>()
 
+/** The events lie in the order of their ids, which are their positions; a conversation's head is its newest event. */
 const setUp = async (): Promise<void> => {
-  const events = db.collection("events")
+  await db.createCollection("events", { clusteredIndex: { key: { _id: 1 }, unique: true } })
   await events.createIndexes([
     { key: { c: 1, s: 1 }, unique: true },
     { key: { c: 1, u: 1, i: 1 }, unique: true }
   ])
-  for (const collection of ["conversations", "outbox"]) {
-    await db.createCollection(collection).catch((error: unknown) => {
-      if (!(error instanceof MongoServerError && error.code === 48)) throw error
-    })
-  }
-  const stored = db.collection<{ _id: number; epoch: number; position: number; counters: Record<string, number> }>(
-    "partitions"
-  )
+  const stored = db.collection<PartitionDocument>("partitions")
   for (let p = 0; p < PARTITIONS; p++) {
     const row = await stored.findOneAndUpdate(
       { _id: p },
-      { $inc: { epoch: 1 }, $setOnInsert: { position: 0, counters: {} } },
+      { $inc: { epoch: 1 }, $setOnInsert: { position: 0, counters: {}, outbox: {} } },
       { upsert: true, returnDocument: "after" }
     )
-    partitions.push({ position: row!.position, counters: new Map(Object.entries(row!.counters)) })
+    partitions.push({
+      position: row!.position,
+      counters: new Map(Object.entries(row!.counters)),
+      outbox: new Map(Object.entries(row!.outbox).map(([from, entry]) => [Number(from), entry]))
+    })
   }
 }
 
-/** Heads that are not in memory come from the log, all at once. */
+/** Heads that are not in memory come from the log. */
 const load = async (missing: ReadonlySet<string>): Promise<void> => {
-  const stored = db.collection<{ _id: string; seq: number; at: number; position: number }>("conversations")
-  for (const conv of missing) {
-    heads.set(conv, { seq: 0, at: 0, position: 0, users: conv.slice(3).replace(":", ","), exists: false })
-  }
-  for (const { _id, at, position, seq } of await stored.find({ _id: { $in: [...missing] } }).toArray()) {
-    Object.assign(heads.get(_id)!, { seq, at, position, exists: true })
-  }
+  await Promise.all(
+    [...missing].map(async (conv) => {
+      const [newest] = await events.find({ c: conv }).sort({ s: -1 }).limit(1).toArray()
+      heads.set(conv, { seq: newest?.s ?? 0, users: conv.slice(3).replace(":", ",") })
+    })
+  )
 }
 
 interface Command {
@@ -113,9 +125,6 @@ const decode = (partition: number, content: Buffer): Batch => {
   return { partition, edge, counter: Number(counter), commands }
 }
 
-const outboxDone: Array<number> = []
-let outboxes = Date.now()
-
 /** Commits batches in one transaction; answers what the relay has to tell. */
 const commit = async (session: ClientSession, batches: ReadonlyArray<Batch>): Promise<Commit> => {
   const missing = new Set<string>()
@@ -125,7 +134,6 @@ const commit = async (session: ClientSession, batches: ReadonlyArray<Batch>): Pr
   const at = Date.now()
   const runs = new Map<number, Run>()
   const users = new Set<string>()
-  const changed = new Map<string, Head>()
   const inserts: Array<Document> = []
   for (const { commands, counter, edge, partition } of batches) {
     const state = partitions[partition]!
@@ -137,67 +145,38 @@ const commit = async (session: ClientSession, batches: ReadonlyArray<Batch>): Pr
     if (run === undefined) runs.set(partition, (run = { lines: [], from: state.position + 1 }))
     for (const { body, cid, conv, session: origin, user } of commands) {
       const head = heads.get(conv)!
-      head.seq++
-      head.at = at
-      head.position = ++state.position
-      changed.set(conv, head)
-      const json = `{"t":"event","conv":"${conv}","seq":${head.seq},"type":"message","by":"${user}","at":${at},"cid":"${cid}","data":{"kind":"text","body":${body}}}`
-      inserts.push({
-        insert: 0,
-        document: { _id: partition * SPAN + head.position, c: conv, s: head.seq, u: user, i: cid, e: json }
-      })
-      run.lines.push(
-        `${head.position}\t${head.users}\t${origin}\t${user}\t${conv}\t${head.seq}\t${at}\t${cid}\t${json}`
-      )
+      const seq = ++head.seq
+      const position = ++state.position
+      const json = `{"t":"event","conv":"${conv}","seq":${seq},"type":"message","by":"${user}","at":${at},"cid":"${cid}","data":{"kind":"text","body":${body}}}`
+      const document: EventDocument = { _id: partition * SPAN + position, c: conv, s: seq, u: user, i: cid, e: json }
+      inserts.push({ insert: 0, document })
+      run.lines.push(`${position}\t${head.users}\t${origin}\t${user}\t${conv}\t${seq}\t${at}\t${cid}\t${json}`)
+      for (const member of head.users.split(",")) users.add(member)
     }
   }
-  const outbox = ++outboxes
-  const ranges: Array<Document> = []
-  const ops: Array<Document> = []
-  for (const [partition, { from, lines }] of runs) {
-    const { counters, position } = partitions[partition]!
-    ranges.push({ p: partition, from, to: from + lines.length - 1 })
-    ops.push({
-      update: 1,
-      filter: { _id: partition, position: from - 1 },
-      updateMods: { $set: { position, counters: Object.fromEntries(counters) } }
-    })
-  }
+  if (runs.size === 0) return { runs, users }
   // The fence first: a second committer is found out before anything is written.
-  ops.push(...inserts)
-  for (const [conv, head] of changed) {
-    const { at: updated, position, seq } = head
-    ops.push(
-      head.exists
-        ? { update: 2, filter: { _id: conv }, updateMods: { $set: { seq, at: updated, position } } }
-        : { insert: 2, document: { _id: conv, seq, at: updated, position } }
-    )
-    head.exists = true
-    for (const user of head.users.split(",")) users.add(user)
+  const ops: Array<Document> = []
+  for (const [partition, { from }] of runs) {
+    const { counters, outbox, position } = partitions[partition]!
+    outbox.set(from, [position, at])
+    const $set = { position, counters: Object.fromEntries(counters), outbox: Object.fromEntries(outbox) }
+    ops.push({ update: 1, filter: { _id: partition, position: from - 1 }, updateMods: { $set } })
   }
-  ops.push({ insert: 3, document: { _id: outbox, at, ranges } })
-  if (outboxDone.length > 0) ops.push({ delete: 3, filter: { _id: { $in: outboxDone.splice(0) } }, multi: true })
+  ops.push(...inserts)
 
   session.startTransaction(IN_TRANSACTION)
-  const answer = await mongo.db("admin").command(
-    {
-      bulkWrite: 1,
-      ops,
-      nsInfo: ["events", "partitions", "conversations", "outbox"].map((one) => ({ ns: `${name}.${one}` })),
-      errorsOnly: true
-    },
-    { session }
-  )
-  const updates = ops.filter((op) => "update" in op).length
-  if (answer["nErrors"] !== 0 || answer["nMatched"] !== updates) {
+  const nsInfo = ["events", "partitions"].map((one) => ({ ns: `${name}.${one}` }))
+  const answer = await mongo.db("admin").command({ bulkWrite: 1, ops, nsInfo, errorsOnly: true }, { session })
+  if (answer["nErrors"] !== 0 || answer["nMatched"] !== runs.size) {
     throw new Error(`the transaction was refused: ${JSON.stringify(answer)}`)
   }
   await session.commitTransaction()
-  return { outbox, runs, users }
+  return { runs, users }
 }
 
 /** Tells the nodes that hold any of the users, and the event bus. */
-const relay = async ({ outbox, runs, users }: Commit): Promise<void> => {
+const relay = async ({ runs, users }: Commit): Promise<void> => {
   const lines: Array<string> = []
   const published: Array<string> = []
   for (const [partition, run] of runs) {
@@ -214,7 +193,8 @@ const relay = async ({ outbox, runs, users }: Commit): Promise<void> => {
   const text = lines.join("\n")
   await Promise.all([...nodes].map((node) => redis.xadd(named.stream(node!), "MAXLEN", "~", 200, "*", "d", text)))
   await confirmed
-  outboxDone.push(outbox)
+  // The next commit of the partition writes what is left.
+  for (const [partition, { from }] of runs) partitions[partition]!.outbox.delete(from)
 }
 
 /** Batches in the order in which they came, and how to ack them. */

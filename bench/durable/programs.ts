@@ -1,6 +1,6 @@
 /** The three programs that are measured beside one another, each as processes `edge`, `write` and `read` on the same engines. */
 import { fileURLToPath } from "node:url"
-import { type Server, startProcess, startServer, UNLIMITED } from "../support.ts"
+import { bin, type Server, startProcess, UNLIMITED } from "../support.ts"
 import type { Engines } from "./engines.ts"
 
 export type Role = "edge" | "write" | "read"
@@ -57,11 +57,32 @@ export const limit = written("the limit", "limit")
 /** The engines driven as Darda-chat drives them. */
 export const chat: Program = { ...written("as Darda-chat", "chat"), fallsBehind: true }
 
-/** Ours. */
+/** What every process of ours is given. */
+export const settings = ({ amqpUrl, mongoUrl, redisUrl }: Engines, run: string) => {
+  const { PATH, HOME } = process.env
+  const database = new URL(mongoUrl)
+  database.pathname = `/${run}`
+  return {
+    PATH,
+    HOME,
+    ...UNLIMITED,
+    PORT: "0",
+    LOG_FORMAT: "pretty",
+    CLUSTER_SECRET: "a secret that only this measurement knows",
+    MONGO_URL: database.toString(),
+    AMQP_URL: amqpUrl,
+    REDIS_URL: redisUrl
+  }
+}
+
+/** `darda serve`, a process for each role. */
 export const ours: Program = {
   name: "ours",
-  start: async () => {
-    const server = await startServer(UNLIMITED)
-    return { url: server.url, pids: { edge: server.pid }, stop: server.stop }
-  }
+  start: (engines, run) =>
+    startRoles((role, { read }) =>
+      startProcess([bin, "serve", "--roles", role], {
+        ...settings(engines, run),
+        ...(role === "edge" ? { READ_URL: read!.url } : {})
+      })
+    )
 }
