@@ -50,6 +50,18 @@ export const openEdge = Effect.fnUntraced(function* (settings: SettingsValues, s
   yield* serveWebSockets({ server, allowedOrigins, others })
 })
 
+/**
+ * Health, readiness and metrics of a process that does not serve yet: it is alive, whoever it waits for. Steps back for whoever opens the process, and
+ * answers again for as long as it takes to leave after that one has gone.
+ */
+export const openStarting = Effect.fnUntraced(function* (server: Server) {
+  const health = yield* makeHealthHttp
+  const others = server.listenerCount("request") + 1
+  yield* listenTo(server, (request, response) => {
+    if (server.listenerCount("request") === others) health(request, response)
+  })
+})
+
 /** Health, readiness and metrics of a process without clients. */
 export const openHealth = Effect.fnUntraced(function* (server: Server, queries?: Listener) {
   yield* listenTo(server, besides(yield* makeHealthHttp, queries))

@@ -1,6 +1,7 @@
 /** What a process does: each role alone, or several, or all of them in one. */
 import * as Effect from "effect/Effect"
-import type { EngineAddresses } from "../platform/Settings.ts"
+import type { EngineAddresses, SettingsValues } from "../platform/Settings.ts"
+import { tlsFilesTrouble } from "../platform/tlsTrouble.ts"
 import { Failures } from "./run.ts"
 
 export const ROLES = ["edge", "write", "read"] as const
@@ -41,3 +42,20 @@ export const checkRoles = (
   }
   return Effect.void
 }
+
+/** Refuses files of TLS settings that cannot be used, of the engines that these roles connect to. */
+export const checkTlsFiles = (
+  settings: SettingsValues,
+  engines: EngineAddresses,
+  roles: ReadonlySet<Role>
+): Effect.Effect<void, Failures> =>
+  Effect.suspend(() => {
+    // An edge looks into the log for one thing alone: the secret that is kept with it.
+    const readsLog = roles.has("write") || roles.has("read") || settings.clusterSecret === undefined
+    const problems = [
+      readsLog ? tlsFilesTrouble("MONGO", engines.mongo) : undefined,
+      tlsFilesTrouble("AMQP", engines.amqp),
+      tlsFilesTrouble("REDIS", engines.redis)
+    ].filter((problem) => problem !== undefined)
+    return problems.length === 0 ? Effect.void : Effect.fail(new Failures(problems))
+  })

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { layerLogging } from "../platform/Logging.ts"
 import { engineAddresses, Settings } from "../platform/Settings.ts"
 import { checkAuth } from "./identity.ts"
-import { checkRoles, type Role } from "./roles.ts"
+import { checkRoles, checkTlsFiles, type Role } from "./roles.ts"
 
 /** Serves until it is interrupted, and then lets everyone leave in peace. Fails when something is in the way of a start. */
 export const serve = (roles: ReadonlySet<Role>) =>
@@ -17,6 +17,7 @@ export const serve = (roles: ReadonlySet<Role>) =>
       const { serveEmbedded } = yield* Effect.promise(() => import("./serveEmbedded.ts"))
       return yield* serveEmbedded(settings)
     }
+    yield* checkTlsFiles(settings, engines, roles)
     const { serveCluster } = yield* Effect.promise(() => import("./serveCluster.ts"))
     return yield* serveCluster(settings, engines, roles)
   }).pipe(Effect.scoped, Effect.provide(layerLogging))

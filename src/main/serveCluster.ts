@@ -1,6 +1,9 @@
 /** Some or all roles on the engines of many processes. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
 import { Edge, layerHub, newId } from "../edge/Edge.ts"
 import { Readiness } from "../platform/Readiness.ts"
 import type { EngineAddresses, SettingsValues } from "../platform/Settings.ts"
@@ -11,7 +14,7 @@ import { LogHeads } from "../write-side/EventLog.ts"
 import { Relay } from "../write-side/Relay.ts"
 import { background, Ending } from "./background.ts"
 import { clusterSecret, layerCommandBus, layerEventBus, layerLog, layerReadModels, layerRouter } from "./cluster.ts"
-import { openEdge, openHealth, queryListener, sayReady, urlOf, warnings } from "./doors.ts"
+import { openEdge, openHealth, openStarting, queryListener, sayReady, urlOf, warnings } from "./doors.ts"
 import { measure, measureLag } from "./gauges.ts"
 import { layerAuth } from "./identity.ts"
 import { listen } from "./listen.ts"
@@ -26,13 +29,19 @@ export const serveCluster = Effect.fnUntraced(function* (
   roles: ReadonlySet<Role>
 ) {
   const { port, server } = yield* listen(settings)
-  const secret = yield* clusterSecret(settings, engines)
   const scope = yield* Effect.scope
   const memo = yield* Layer.makeMemoMap
   /** What several roles of this process need is built once. */
   const build = <A, E, R>(layer: Layer.Layer<A, E, R>) => Layer.buildWithMemoMap(layer, memo, scope)
 
   const common = Layer.merge(Ending.layer, Readiness.layer)
+  const context = yield* build(common)
+  yield* Effect.provide(openStarting(server), context)
+  const starting = yield* Scope.fork(scope)
+  yield* Context.get(context, Readiness)
+    .register("start", Effect.succeed("this process is starting; its log says what it waits for"))
+    .pipe(Scope.provide(starting))
+  const secret = yield* clusterSecret(settings, engines)
   const log = layerLog(settings, engines)
   const readsLog = roles.has("write") || roles.has("read")
   const heads = readsLog
@@ -40,15 +49,15 @@ export const serveCluster = Effect.fnUntraced(function* (
     : layerQueriesHttp({ urls: settings.readUrl, secret })
   const identity = yield* Effect.provide(LogHeads, yield* build(heads))
 
-  const router = layerRouter(engines, identity.id, newId(), roles.has("edge"))
-  const commands = layerCommandBus(engines, identity, newId())
-  const events = layerEventBus(engines, identity)
+  // They tell readiness how their engines are.
+  const router = layerRouter(engines, identity.id, newId(), roles.has("edge")).pipe(Layer.provide(common))
+  const commands = layerCommandBus(engines, identity, newId()).pipe(Layer.provide(common))
+  const events = layerEventBus(engines, identity).pipe(Layer.provide(common))
   const models = layerReadModels(engines).pipe(Layer.provideMerge(log))
   const local = layerQueries.pipe(Layer.provide(models))
 
   const started: Array<Started> = []
   const gauges: Array<Parameters<typeof measure>[0][number]> = []
-  const context = yield* build(common)
   if (roles.has("read")) {
     const services = yield* build(Projector.layer.pipe(Layer.provideMerge(Layer.mergeAll(models, events, common))))
     started.push(yield* Effect.provide(startRead, services))
@@ -86,6 +95,7 @@ export const serveCluster = Effect.fnUntraced(function* (
     yield* Effect.provide(openHealth(server, queries), context)
   }
   return yield* Effect.gen(function* () {
+    yield* Scope.close(starting, Exit.void)
     yield* background("gauges", measure(gauges))
     for (const warning of warnings(settings, roles.has("edge"))) yield* Effect.logWarning(warning)
     const what = `roles ${[...roles].join(", ")}, log ${identity.id}, AUTH=${settings.auth}`

@@ -55,9 +55,11 @@ export const startWrite = Effect.fnUntraced(function* (settings: SettingsValues)
 
 /** Projects, and answers queries. */
 export const startRead = Effect.gen(function* () {
+  const log = yield* EventLog
   const readModels = yield* ReadModels
   const projector = yield* Projector
   const readiness = yield* Readiness
+  yield* readiness.register("event log", saying(log.heads))
   yield* readiness.register("read models", saying(readModels.access(ANY, "a")))
   yield* background("projector", projector.run)
   return { leave: Effect.void } satisfies Started

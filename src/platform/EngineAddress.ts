@@ -49,6 +49,16 @@ const read = (file: string): Buffer => {
   }
 }
 
+/** Whether the URL asks for TLS. */
+export const asksTls = ({ url }: EngineAddress): boolean => {
+  const text = Redacted.value(url)
+  if (/^(amqps|rediss):/.test(text)) return true
+  if (!/^mongodb(\+srv)?:/.test(text)) return false
+  return (
+    /[?&](?:tls|ssl)=true\b/.test(text) || (text.startsWith("mongodb+srv:") && !/[?&](?:tls|ssl)=false\b/.test(text))
+  )
+}
+
 /** The address without user and password, for people: `redis://cache.example:6379/0`. */
 export const shownUrl = (address: EngineAddress): string => {
   const url = Redacted.value(address.url)

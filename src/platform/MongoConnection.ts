@@ -4,7 +4,8 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { type Db, MongoClient, MongoError, MongoServerError, MongoServerSelectionError } from "mongodb"
-import { type EngineAddress, shownUrl, TlsFileUnreadable, tlsOptions } from "./EngineAddress.ts"
+import { asksTls, type EngineAddress, shownUrl, TlsFileUnreadable, tlsOptions } from "./EngineAddress.ts"
+import { tlsTrouble } from "./tlsTrouble.ts"
 
 /** The address is none, or a file of its TLS cannot be read. Trying again does not help. */
 export class MongoAddressUnusable extends Schema.TaggedError<MongoAddressUnusable>()("MongoAddressUnusable", {
@@ -58,7 +59,7 @@ export const connectMongo = (
           socketTimeoutMS: ANSWER_MS,
           maxPoolSize: MAX_CONNECTIONS,
           ignoreUndefined: true,
-          ...(usesTls(url) ? tlsOptions(address.tls) : {})
+          ...(asksTls(address) ? tlsOptions(address.tls) : {})
         })
         const named = /^[a-z+]+:\/\/[^/]*\/([^?]+)/.exec(url)?.[1]
         return {
@@ -79,9 +80,6 @@ export const connectMongo = (
     ({ client }) => Effect.ignore(Effect.tryPromise(() => client.close()))
   )
 
-const usesTls = (url: string): boolean =>
-  /[?&](?:tls|ssl)=true\b/.test(url) || (url.startsWith("mongodb+srv:") && !/[?&](?:tls|ssl)=false\b/.test(url))
-
 const hidden = (cause: unknown): string =>
   (cause instanceof Error ? cause.message : String(cause))
     .replace(/\/\/[^@/\s]*@/g, "//")
@@ -90,9 +88,13 @@ const hidden = (cause: unknown): string =>
 
 /** What went wrong, for people, in a part of a sentence. */
 export const mongoReason = (cause: unknown): string =>
-  cause instanceof MongoServerSelectionError
+  mongoTlsTrouble(cause) ??
+  (cause instanceof MongoServerSelectionError
     ? `no primary was found within ${SELECT_MS / 1000} s (${hidden(cause)})`
-    : hidden(cause)
+    : hidden(cause))
+
+/** What is wrong with TLS, where that is why it cannot be reached. */
+export const mongoTlsTrouble = (cause: unknown): string | undefined => tlsTrouble("MONGO", cause)
 
 /** The server's number for what went wrong: 11000 for a duplicate key, 13 for missing rights, …; undefined for what is no answer of a server. */
 export const mongoCode = (cause: unknown): number | undefined =>

@@ -5,6 +5,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
 import { type EngineAddress, shownUrl, tlsOptions } from "./EngineAddress.ts"
+import { tlsTrouble } from "./tlsTrouble.ts"
 
 /**
  * Redis did not answer, or refused. Of a call that failed with `timeout` or `closed` nobody knows whether it was carried out. `reason` and `cause` never hold
@@ -57,6 +58,8 @@ export interface RedisConnection {
   readonly script: (name: string, lua: string) => Script
   /** Whether there is a connection, as far as this end knows. */
   readonly isReady: () => boolean
+  /** Why there is no connection, for a person; undefined while there is one. */
+  readonly trouble: () => string | undefined
   /**
    * Called with every new connection, the present one included, until the scope closes: what Redis knows of a connection or may have forgotten meanwhile has to be made anew.
    */
@@ -65,6 +68,7 @@ export interface RedisConnection {
   readonly client: Redis
 }
 
+const CLOSED = "the connection was closed"
 const TIMEOUT_MS = 1_000
 const IN_FLIGHT = 64
 /** Calls that may wait for a place, for each that may be on its way. */
@@ -93,7 +97,7 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
   const shown = shownUrl(address)
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   let lost = false
-  let lastError = "the connection was closed"
+  let lastError = CLOSED
 
   const client = yield* Effect.acquireRelease(
     Effect.sync(() => {
@@ -111,7 +115,9 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
         retryStrategy: (times) =>
           Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2)
       })
-      client.on("error", (error: Error) => void (lastError = error.message.replace(/\.+$/, "")))
+      client.on("error", (error: Error) => {
+        lastError = tlsTrouble("REDIS", error) ?? error.message.replace(/\.+$/, "")
+      })
       client.on("close", () => {
         if (lost) return
         lost = true
@@ -120,6 +126,7 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
       client.on("ready", () => {
         if (lost) runFork(Effect.logInfo(`Connected to Redis at ${shown} again (${name}).`))
         lost = false
+        lastError = CLOSED
       })
       return client
     }),
@@ -145,6 +152,7 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
     client,
     run: calls,
     isReady: () => client.status === "ready",
+    trouble: () => (client.status === "ready" ? undefined : `no connection to Redis at ${shown}: ${lastError}`),
     script: (name, lua) => {
       client.defineCommand(name, { lua })
       return (client, keys, args) =>

@@ -1,7 +1,9 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { EngineAddress } from "./EngineAddress.ts"
+import { Readiness } from "./Readiness.ts"
 import {
   connectRedis,
   pipelined,
@@ -50,6 +52,8 @@ export const makeRouterRedis = Effect.fn("RouterRedis.make")(function* (
   const { address, edge, node, scope } = options
   const keys = makeKeys(scope)
   const redis = yield* connectRedis({ address, name: "router" })
+  const readiness = yield* Effect.serviceOption(Readiness)
+  if (Option.isSome(readiness)) yield* readiness.value.register("routes", Effect.sync(redis.trouble))
   defineScripts(redis)
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   const stream = new NodeStream(node, keys, (reason) => {

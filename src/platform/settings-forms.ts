@@ -149,10 +149,11 @@ export const engineUrl = (
   allowed: `a URL that begins with ${options.schemes.map((scheme) => `${scheme}://`).join(" or ")}`,
   fallback: undefined,
   fallbackText: NONE,
-  // Several hosts separated by commas are no URL by the standard, and MongoDB's has them.
-  parse: (given) =>
-    options.schemes.some((scheme) => given.startsWith(`${scheme}://`) && given.length > scheme.length + 3) &&
-    !/\s/.test(given)
-      ? Redacted.make(given)
-      : undefined
+  parse: (given) => {
+    const scheme = options.schemes.find((one) => given.startsWith(`${one}://`) && given.length > one.length + 3)
+    if (scheme === undefined || /\s/.test(given)) return undefined
+    // Several hosts separated by commas are no URL by the standard, and MongoDB's has them.
+    const isWhole = scheme === "mongodb" || (URL.parse(given)?.hostname ?? "") !== ""
+    return isWhole ? Redacted.make(given) : undefined
+  }
 })

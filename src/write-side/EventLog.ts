@@ -15,7 +15,7 @@ export class LogUnavailable extends Schema.TaggedError<LogUnavailable>()("LogUna
   cause: Schema.Defect()
 }) {
   override get message(): string {
-    return `The event log did not answer (${this.operation}): ${this.reason}`
+    return `The event log did not answer (${this.operation}): ${this.reason.replace(/\.+$/, "")}.`
   }
 }
 

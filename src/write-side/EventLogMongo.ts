@@ -19,7 +19,7 @@ export interface MongoLogOptions {
 
 const connect = (address: EngineAddress) =>
   connectMongo(address).pipe(
-    Effect.mapError(({ reason }) => new LogUnusable({ where: "MONGO_URL", code: "bad-address", reason }))
+    Effect.mapError(({ reason }) => new LogUnusable({ where: "MONGO_URL", code: "bad-address", reason: `MONGO_URL: ${reason}` }))
   )
 
 /**

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { Db } from "mongodb"
 import { randomBytes, randomUUID } from "node:crypto"
-import { type MongoConnection, mongoCode, mongoReason } from "../platform/MongoConnection.ts"
+import { type MongoConnection, mongoCode, mongoReason, mongoTlsTrouble } from "../platform/MongoConnection.ts"
 import { LogUnavailable, LogUnusable } from "./EventLog.ts"
 import {
   COLLECTIONS,
@@ -242,6 +242,8 @@ const asking = <A>(
           reason: `MongoDB at ${where} refuses ${operation}: ${mongoReason(cause)}. The user in MONGO_URL needs the role readWrite on the database.`
         })
       }
+      const tls = mongoTlsTrouble(cause)
+      if (tls !== undefined) return new LogUnusable({ where, code: "tls", reason: `MongoDB at ${where}: ${tls}.` })
       return new LogUnavailable({ operation, reason: `MongoDB at ${where}: ${mongoReason(cause)}`, cause })
     }
   })
