@@ -66,7 +66,7 @@ export const doctor = Effect.fnUntraced(function* (environment: Readonly<Record<
       yield* say([yield* checkPort(values, folder.held)])
     } else {
       const { checkEngines } = yield* Effect.promise(() => import("./doctor/engines.ts"))
-      yield* say(yield* checkEngines(engines))
+      yield* say(yield* checkEngines(engines, values))
       yield* say(checkClock([]))
       yield* say([yield* checkPort(values, false)])
     }

@@ -61,10 +61,9 @@ export const connectMongo = (
           ignoreUndefined: true,
           ...(asksTls(address) ? tlsOptions(address.tls) : {})
         })
-        const named = /^[a-z+]+:\/\/[^/]*\/([^?]+)/.exec(url)?.[1]
         return {
           client,
-          db: client.db(named === undefined ? "darda" : decodeURIComponent(named)),
+          db: client.db(databaseNameOf(address)),
           where: shownUrl(address)
         }
       },
@@ -79,6 +78,12 @@ export const connectMongo = (
     }),
     ({ client }) => Effect.ignore(Effect.tryPromise(() => client.close()))
   )
+
+/** The database that the address names, `darda` unless it names one. */
+export const databaseNameOf = (address: EngineAddress): string => {
+  const named = /^[a-z+]+:\/\/[^/]*\/([^?]+)/.exec(Redacted.value(address.url))?.[1]
+  return named === undefined ? "darda" : decodeURIComponent(named)
+}
 
 const hidden = (cause: unknown): string =>
   (cause instanceof Error ? cause.message : String(cause))

@@ -19,7 +19,9 @@ export interface MongoLogOptions {
 
 const connect = (address: EngineAddress) =>
   connectMongo(address).pipe(
-    Effect.mapError(({ reason }) => new LogUnusable({ where: "MONGO_URL", code: "bad-address", reason: `MONGO_URL: ${reason}` }))
+    Effect.mapError(
+      ({ reason }) => new LogUnusable({ where: "MONGO_URL", code: "bad-address", reason: `MONGO_URL: ${reason}` })
+    )
   )
 
 /**

@@ -93,16 +93,16 @@ describe("roles in any combination", () => {
       Promise.all([started("write"), started("write")]),
       Promise.all([started("edge", { READ_URL }), started("edge", { READ_URL })])
     ])
-    const [one, other] = edges as [DardaProcess, DardaProcess]
+    const [one, other] = edges
     await talksAcross(one, other)
-    await Promise.all([readers[0]!.kill9(), writers[0]!.kill9()])
+    await Promise.all([readers[0].kill9(), writers[0].kill9()])
     await talksAcross(other, one)
     // Nobody left to ask: it is said, and nothing is made up.
-    await readers[1]!.kill9()
+    await readers[1].kill9()
     await untilReadyz(one, 503, /heads of the log: .*No read process answers/)
     const { body, status } = await (await httpAs(one.url, "ann")).get("/v1/conversations/dm:ann:ben/messages")
     assert.deepStrictEqual([status, body["code"]], [503, "unavailable"])
-    await readers[0]!.start()
+    await readers[0].start()
     await untilReadyz(one, 200)
     await talksAcross(one, other)
   })
@@ -114,6 +114,7 @@ describe("each process by itself", () => {
   it("answers health, readiness and metrics, nothing else, and queries only to who knows the secret", async () => {
     const read = await started("read")
     const [write, edge] = await Promise.all([started("write"), started("edge", { READ_URL: read.url })])
+    await talksAcross(edge, edge)
     const series = { read: "darda_read_models_behind_events", write: "darda_commits_total", edge: "darda_connections" }
     for (const [role, one] of Object.entries({ read, write, edge })) {
       assert.deepStrictEqual(await ask(one, "/healthz"), { status: 200, text: '{"status":"ok"}' }, role)
@@ -215,7 +216,7 @@ describe("engines that are away", () => {
       [{ REDIS_URL: "redis://u:hunter2@host:port" }, /REDIS_URL is hidden, 27 characters; allowed: a URL that/],
       [{ AMQP_URL: "amqp://u:hunter2@" }, /AMQP_URL is hidden, 17 characters; allowed: a URL that/]
     ] as const) {
-      const one = await make("read,write", env as Readonly<Record<string, string>>)
+      const one = await make("read,write", env)
       const { code, said } = await startInVain(one)
       assert.deepStrictEqual([code, said.length], [1, 1], one.output)
       assert.match(said[0]!, says)

@@ -75,7 +75,8 @@ const notServed = ({ otherwise, paths }: GuardOptions, request: HttpServerReques
   } catch {
     return problem("bad_request", "The path is not well encoded: a % stands before two hexadecimal digits.")
   }
-  const methods = paths.find(({ pattern }) => pattern.test(path))?.methods ?? (path === "/" ? ["GET"] : undefined)
+  const methods =
+    paths.find(({ pattern }) => pattern.test(path))?.methods ?? (path === "/" && !isRead ? ["GET"] : undefined)
   if (methods === undefined) return problem("not_found", "There is nothing at this path; /docs shows what there is.")
   const allow = methods.includes("GET") ? [...methods, "HEAD"] : methods
   return problem("bad_request", `${request.method} is not served here; allowed: ${allow.join(", ")}.`, {

@@ -3,43 +3,54 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { connect } from "amqplib"
 import { Redis } from "ioredis"
-import { MongoClient } from "mongodb"
-import { type EngineAddress, shownUrl, tlsOptions } from "../../platform/EngineAddress.ts"
-import type { EngineAddresses } from "../../platform/Settings.ts"
+import { asksTls, type EngineAddress, shownUrl, tlsOptions } from "../../platform/EngineAddress.ts"
+import type { EngineAddresses, SettingsValues } from "../../platform/Settings.ts"
+import { type EngineName, tlsFilesTrouble, tlsTrouble } from "../../platform/tlsTrouble.ts"
 import { bad, type Finding, good, note } from "./finding.ts"
+import { checkMongo, type MongoFindings } from "./mongo.ts"
+import { checkReaders } from "./readers.ts"
+import { ANSWER_MS, hidden, ofClock, ofVersion } from "./shared.ts"
 
-/** How long an engine may take to answer the doctor, in milliseconds. */
-const ANSWER_MS = 5_000
-
-/** Older ones have no bulk write over several collections, which a commit is. */
-const MONGO = [8, 0] as const
 /** Older ones have no single active consumer on quorum queues that can be relied on. */
 const RABBIT = [3, 10] as const
 /** Older ones lack commands that scripts use. */
 const REDIS = [7, 0] as const
 
-/** Findings about all three, asked at the same time. */
-export const checkEngines = (engines: EngineAddresses): Effect.Effect<ReadonlyArray<Finding>> =>
-  Effect.map(
-    Effect.all(
-      [
-        look("MongoDB", engines.mongo, checkMongo),
-        look("RabbitMQ", engines.amqp, checkRabbit),
-        look("Redis", engines.redis, checkRedis)
-      ],
-      { concurrency: "unbounded" }
-    ),
-    (found) => found.flat()
+/** Findings about all three, asked at the same time, and then about the read processes of READ_URL. */
+export const checkEngines = Effect.fnUntraced(function* (engines: EngineAddresses, settings: SettingsValues) {
+  const found = { mongo: undefined as MongoFindings | undefined }
+  const findings = yield* Effect.all(
+    [
+      look("MongoDB", "MONGO", engines.mongo, async (address, shown) => {
+        found.mongo = await checkMongo(address, shown, settings.partitions)
+        return found.mongo.findings
+      }),
+      look("RabbitMQ", "AMQP", engines.amqp, checkRabbit),
+      look("Redis", "REDIS", engines.redis, checkRedis)
+    ],
+    { concurrency: "unbounded" }
   )
+  const kept = found.mongo?.secret
+  const secret = settings.clusterSecret ?? (kept === undefined ? undefined : Redacted.make(kept))
+  const readers = yield* Effect.promise(() => checkReaders(settings.readUrl, secret, found.mongo?.log))
+  return [...findings.flat(), ...readers]
+})
 
 type Check = (address: EngineAddress, shown: string) => Promise<ReadonlyArray<Finding>>
 
-const look = (name: string, address: EngineAddress, check: Check): Effect.Effect<ReadonlyArray<Finding>> => {
+const look = (
+  name: string,
+  engine: EngineName,
+  address: EngineAddress,
+  check: Check
+): Effect.Effect<ReadonlyArray<Finding>> => {
   const shown = `${name} at ${shownUrl(address)}`
+  const files = tlsFilesTrouble(engine, address)
+  if (files !== undefined) return Effect.succeed([bad(files)])
   return Effect.tryPromise(() => check(address, shown)).pipe(
     Effect.catch(({ cause }) =>
       // What a driver says may repeat the address, with the password in it.
-      Effect.succeed([bad(`${shown}: ${hidden(address, (cause as Error).message)}`)])
+      Effect.succeed([bad(`${shown}: ${tlsTrouble(engine, cause) ?? hidden(address, (cause as Error).message)}`)])
     ),
     Effect.timeoutOrElse({
       duration: 2 * ANSWER_MS,
@@ -48,53 +59,10 @@ const look = (name: string, address: EngineAddress, check: Check): Effect.Effect
   )
 }
 
-const hidden = (address: EngineAddress, message: string): string =>
-  message.replaceAll(Redacted.value(address.url), shownUrl(address)).replace(/\/\/[^@/\s]*@/g, "//")
-
-const isOlder = (version: string, [major, minor]: readonly [number, number]): boolean => {
-  const [has = 0, hasMinor = 0] = version.split(".").map(Number)
-  return has < major || (has === major && hasMinor < minor)
-}
-
-const ofVersion = (shown: string, version: string, least: readonly [number, number]): Finding =>
-  isOlder(version, least)
-    ? bad(`${shown}: is version ${version}; at least ${least.join(".")} is needed: upgrade it`)
-    : good(`${shown}: version ${version}`)
-
-const checkMongo: Check = async (address, shown) => {
-  const client = new MongoClient(Redacted.value(address.url), {
-    serverSelectionTimeoutMS: ANSWER_MS,
-    ...(/[?&](tls|ssl)=true/.test(Redacted.value(address.url)) ? tlsOptions(address.tls) : {})
-  })
-  try {
-    const hello = await client.db("admin").command({ hello: 1 })
-    const { version } = (await client.db("admin").command({ buildInfo: 1 })) as unknown as { readonly version: string }
-    const findings = [ofVersion(shown, version, MONGO)]
-    if (typeof hello["setName"] !== "string") {
-      findings.push(
-        bad(`${shown}: is no replica set, and transactions need one: start it with --replSet and initiate it`)
-      )
-    } else {
-      const members = (hello["hosts"] as ReadonlyArray<string> | undefined)?.length ?? 0
-      findings.push(
-        members >= 3
-          ? good(`${shown}: replica set of ${members}`)
-          : note(
-              `${shown}: a replica set of ${members}: with fewer than three, one machine's loss stops it or loses what it acknowledged`
-            )
-      )
-    }
-    return findings
-  } finally {
-    await client.close()
-  }
-}
-
 const checkRabbit: Check = async (address, shown) => {
-  const url = Redacted.value(address.url)
-  const connection = await connect(url, {
+  const connection = await connect(Redacted.value(address.url), {
     timeout: ANSWER_MS,
-    ...(url.startsWith("amqps:") ? tlsOptions(address.tls) : {})
+    ...(asksTls(address) ? tlsOptions(address.tls) : {})
   })
   let blocked: string | undefined
   connection.on("error", () => {}).on("blocked", (reason: string) => void (blocked = reason))
@@ -114,15 +82,14 @@ const checkRabbit: Check = async (address, shown) => {
 }
 
 const checkRedis: Check = async (address, shown) => {
-  const url = Redacted.value(address.url)
-  const redis = new Redis(url, {
+  const redis = new Redis(Redacted.value(address.url), {
     lazyConnect: true,
     enableOfflineQueue: false,
     maxRetriesPerRequest: 0,
     retryStrategy: () => null,
     connectTimeout: ANSWER_MS,
     commandTimeout: ANSWER_MS,
-    ...(url.startsWith("rediss:") ? { tls: tlsOptions(address.tls) } : {})
+    ...(asksTls(address) ? { tls: tlsOptions(address.tls) } : {})
   })
   let problem: Error | undefined
   redis.on("error", (error: Error) => void (problem ??= error))
@@ -130,9 +97,16 @@ const checkRedis: Check = async (address, shown) => {
     await redis.connect().catch((error: unknown) => {
       throw problem ?? error
     })
+    const asked = Date.now()
+    const [seconds, micros] = await redis.time()
+    const theirs = Number(seconds) * 1000 + Number(micros) / 1000
+    const clock = ofClock(shown, theirs, asked, Date.now())
     const info = await redis.info()
     const of = (field: string): string => new RegExp(`^${field}:(.*?)\\r?$`, "m").exec(info)?.[1] ?? ""
-    const findings = [ofVersion(shown, of("redis_version"), REDIS)]
+    const findings = [ofVersion(shown, of("redis_version"), REDIS), ...clock]
+    if (of("redis_mode") === "cluster")
+      findings.push(bad(`${shown}: is part of a Redis Cluster, which is not spoken to: name a Redis that stands alone`))
+    if (of("role") === "slave") findings.push(bad(`${shown}: is a replica and takes no writes: name its primary`))
     const policy = of("maxmemory_policy")
     findings.push(
       policy === "noeviction"
