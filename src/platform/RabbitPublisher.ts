@@ -13,6 +13,11 @@ import { declareQueue, type QueueSpec } from "./rabbitQueues.ts"
 /** How long a confirm may take while the server takes messages at all. Then the channel is closed, so that nothing of it can come later. */
 const CONFIRM_MS = 10_000
 const LOOK_MS = 1_000
+/**
+ * For so long after its channel was opened a refused message is written again: a queue that another process is just making refuses, and is not full.
+ */
+const MAKING_MS = 5_000
+const AGAIN_MS = 50
 /** Messages of one queue that are not confirmed, or wait for the connection; more fail at once. Those who publish keep far below. */
 const UNCONFIRMED = 1_024
 /** How amqplib says that the server refused a message: the queue is full, or just about to be made. */
@@ -64,6 +69,8 @@ export const makeRabbitPublisher = Effect.fnUntraced(function* (
   const wanted = Latch.makeUnsafe(false)
   /** While messages can be written. */
   let channel: ConfirmChannel | undefined
+  /** Until when a refusal may mean that the queue is being made. */
+  let made = 0
   let lastId = 0
 
   const settle = (message: Message, exit: Effect.Effect<void, RabbitUnavailable>): void => {
@@ -85,15 +92,19 @@ export const makeRabbitPublisher = Effect.fnUntraced(function* (
       to.sendToQueue(queue.name, message.content, options, (error: unknown) => {
         if (message.isReturned) refuse(message, new Error("the queue is gone; it is made again"))
         else if (error === null) settle(message, Effect.void)
-        else
-          refuse(
-            message,
-            (error as Error).message === NACKED ? new Error("it was refused, as when the queue is full") : error
-          )
+        else if ((error as Error).message !== NACKED) refuse(message, error)
+        else if (performance.now() < made) setTimeout(() => again(to, message), AGAIN_MS)
+        else refuse(message, new Error("it was refused, as when the queue is full"))
       })
     } catch (error) {
       refuse(message, error)
     }
+  }
+
+  const again = (to: ConfirmChannel, message: Message): void => {
+    // Otherwise it was refused with its channel, or waits until the server takes messages.
+    if (to === channel && unconfirmed.delete(message.id)) write(to, message)
+    else refuse(message, undefined)
   }
 
   /** One channel, from its opening to its end. */
@@ -101,6 +112,7 @@ export const makeRabbitPublisher = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       yield* declareQueue(link, queue)
       const opened = yield* openConfirmChannel(link)
+      made = performance.now() + MAKING_MS
       /** Since when the server takes messages. */
       let since = performance.now()
       const begin = (): void => {
