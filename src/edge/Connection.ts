@@ -17,6 +17,7 @@ import { errFrame } from "./errors.ts"
 import { Feed } from "./Feed.ts"
 import { answerFrame, Frame } from "./Frame.ts"
 import { handle } from "./handlers.ts"
+import type { Pending } from "./Hedge.ts"
 import type { Node } from "./Node.ts"
 import { Outgoing } from "./Outgoing.ts"
 import { RateLimit } from "./RateLimit.ts"
@@ -45,6 +46,7 @@ interface InFlight {
   readonly at: number
   readonly cid: ClientId
   readonly rid: string | undefined
+  readonly pending: Pending | undefined
 }
 
 /** What an answer is about, where a frame says it. */
@@ -205,6 +207,7 @@ export class Connection {
     this.#flushMarks(Infinity)
     this.#closing = true
     this.#inbox = undefined
+    for (const { pending } of this.#inFlight?.values() ?? []) if (pending !== undefined) pending.isDone = true
     this.out.drop()
     this.feed?.end()
     this.node.closed(this)
@@ -298,10 +301,13 @@ export class Connection {
       )
       return
     }
-    const taken = this.node.submit(this.id, { conv, by: this.user, cid: frame.cid, intent }, rid)
-    // A repeat waits no longer than the first: clients may repeat more often than answers are given up.
-    if (taken) inFlight.set(key, { at: inFlight.get(key)?.at ?? this.node.now(), cid: frame.cid, rid })
-    else
+    const command = { conv, by: this.user, cid: frame.cid, intent }
+    if (this.node.submit(this.id, command, rid)) {
+      // A repeat waits no longer than the first: clients may repeat more often than answers are given up.
+      const first = inFlight.get(key)
+      const pending = first === undefined ? this.node.follow(this.id, command) : first.pending
+      inFlight.set(key, { at: first?.at ?? this.node.now(), cid: frame.cid, rid, pending })
+    } else
       this.push(
         errFrame("busy", "The server takes no more commands at the moment; send it again.", { rid, cid: frame.cid })
       )
@@ -347,19 +353,38 @@ export class Connection {
     if (this.#marks.size === 0) this.#marks = undefined
   }
 
+  /** The command that this was is answered. */
+  #answered(conv: ConversationId, cid: ClientId): Pending | undefined {
+    const key = `${conv}\n${cid}`
+    const pending = this.#inFlight?.get(key)?.pending
+    this.#inFlight?.delete(key)
+    if (pending !== undefined) pending.isDone = true
+    return pending
+  }
+
   /** An event of this session is about to be answered. */
   settled(event: TimelineEvent): void {
-    this.#inFlight?.delete(`${event.conv}\n${event.cid}`)
+    this.#answered(event.conv, event.cid)
+  }
+
+  /** A command is durable in the broker, and the log takes long; false when nobody waits for its answer here any more. */
+  sent(pending: Pending): boolean {
+    const { cid, conv } = pending
+    const waiting = this.#inFlight?.get(`${conv}\n${cid}`)
+    if (waiting?.pending !== pending) return false
+    if (waiting.rid === undefined) this.push(new Frame({ t: "ack", cid, conv, state: "sent" }))
+    return true
   }
 
   /** A command of this session that made no event. */
   answer(answer: Answer): void {
     const { cid, conv, outcome, rid } = answer
-    this.#inFlight?.delete(`${conv}\n${cid}`)
+    const pending = this.#answered(conv, cid)
     if (outcome._tag === "Repeat") {
       this.push(answerFrame({ conv, cid, seq: outcome.seq, at: outcome.at, rid }, true))
     } else {
       const { code, message, retryAfterMs } = outcome.rejection
+      if (pending !== undefined) this.node.refused(pending, outcome.rejection)
       this.push(errFrame(code, message, { rid, cid, retryAfterMs }))
     }
   }
@@ -385,8 +410,15 @@ export class Connection {
     }
     for (const [key, command] of this.#inFlight ?? NONE) {
       const due = command.at + ANSWER_WITHIN_MS
-      if (now < due && !(command.at <= this.#reattachedAt && now >= this.#reattachedAt + ANSWER_AFTER_LOSS_MS)) break
+      const isLost = command.at <= this.#reattachedAt && now >= this.#reattachedAt + ANSWER_AFTER_LOSS_MS
+      if (now < due && !isLost) break
+      if (command.pending?.isSent === true) {
+        // What was said to be sent is never unavailable. Where its answer may be lost, the client sends it again and learns it.
+        if (isLost) return this.close(CLOSE.draining)
+        continue
+      }
       this.#inFlight!.delete(key)
+      if (command.pending !== undefined) command.pending.isDone = true
       this.push(
         errFrame(
           "unavailable",

@@ -17,6 +17,7 @@ import { Auth } from "./auth/Auth.ts"
 import { Connection } from "./Connection.ts"
 import { Frame } from "./Frame.ts"
 import { CommandRefused, Hub, type Persisted } from "./Hub.ts"
+import { HEDGE_TICK_MS } from "./Hedge.ts"
 import { type EdgeLimits, Node } from "./Node.ts"
 import { presenceAgain } from "./reattach.ts"
 import type { Transport } from "./Transport.ts"
@@ -46,7 +47,8 @@ export class Edge extends Context.Service<
   }
 >()("darda/edge/Edge") {
   static readonly layer = (
-    limits: EdgeLimits
+    limits: EdgeLimits,
+    hedgeMs?: number
   ): Layer.Layer<Edge, never, LogHeads | CommandBus | Router | Queries | Auth> =>
     Layer.effect(
       Edge,
@@ -54,11 +56,13 @@ export class Edge extends Context.Service<
         const router = yield* Router
         const clock = yield* Clock.Clock
         const fork = yield* FiberSet.makeRuntime<never, void, never>()
+        const bus = yield* CommandBus
         const node = new Node({
           limits,
+          hedgeMs,
           now: () => clock.currentTimeMillisUnsafe(),
           log: yield* LogHeads,
-          bus: yield* CommandBus,
+          bus,
           router,
           queries: yield* Queries,
           auth: yield* Auth,
@@ -72,6 +76,7 @@ export class Edge extends Context.Service<
             for (const connection of node.connections()) connection.close(CLOSE.draining)
           })
         )
+        yield* bus.onSent((batch) => node.sent(batch))
         let accepting = true
         return Edge.of({
           node,
@@ -91,6 +96,14 @@ export class Edge extends Context.Service<
                 router.takeSignals.pipe(Effect.catchTag("StreamLost", () => Effect.as(presenceAgain(node), NOTHING))),
                 (signals) => node.takeSignals(signals)
               ),
+              hedgeMs === undefined
+                ? Effect.void
+                : Effect.forever(
+                    Effect.andThen(
+                      Effect.sleep(HEDGE_TICK_MS),
+                      Effect.sync(() => node.hedge())
+                    )
+                  ),
               Effect.forever(
                 Effect.andThen(
                   Effect.sleep(CURSOR_EVERY_MS),

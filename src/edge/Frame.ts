@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer"
 import type { StoredEvent, TimelineEvent } from "../domain/events.ts"
 import { BATCH_OBJECTS, FRAME_BYTES } from "../domain/protocol/limits.ts"
+import type { Signal } from "../platform/Router.ts"
 import type { ServerFrame } from "../domain/protocol/server-frames.ts"
 
 /** Header of an unmasked, unfragmented text frame (RFC 6455, 5.2). */
@@ -88,4 +89,20 @@ export const answerFrame = (
       ? { t: "ack", cid, conv, state: "persisted", seq, at, ...(dup ? { dup } : {}) }
       : { t: "reply", rid, conv, seq, at, ...(dup ? { dup } : {}) }
   )
+}
+
+/** A signal about a conversation, as everybody but the session that sent it is told of it. */
+export const signalFrame = (signal: Exclude<Signal, { readonly _tag: "Presence" }>): Frame => {
+  switch (signal._tag) {
+    case "Typing":
+      return new Frame({ t: "typing", conv: signal.conv, user: signal.user, on: signal.on })
+    case "Live": {
+      const { at, by, cid, conv, data } = signal
+      return new Frame({ t: "live", conv, cid, by, at, type: "message", data })
+    }
+    case "Unlive": {
+      const { by, cid, code, conv } = signal
+      return new Frame({ t: "unlive", conv, cid, by, code })
+    }
+  }
 }

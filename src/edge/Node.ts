@@ -8,10 +8,11 @@ import { CLOSE, type CloseCode } from "../domain/protocol/close-codes.ts"
 import type { Hello, Presence, Refresh } from "../domain/protocol/client-frames.ts"
 import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import type { Limits } from "../domain/protocol/server-frames.ts"
+import type { Rejection } from "../domain/rejections.ts"
 import type { MetricsWriter } from "../platform/Metrics.ts"
 import type { Answer, NodeItem, PresenceOf, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
 import type { Queries } from "../read-side/Queries.ts"
-import type { CommandBus } from "../write-side/CommandBus.ts"
+import type { CommandBatch, CommandBus } from "../write-side/CommandBus.ts"
 import type { LogHeads, LogUnavailable } from "../write-side/EventLog.ts"
 import type { Auth, Identity, Unauthorized } from "./auth/Auth.ts"
 import { Audiences } from "./Audiences.ts"
@@ -19,7 +20,8 @@ import { makeBarrier } from "./barrier.ts"
 import type { Connection } from "./Connection.ts"
 import { encodeCursor } from "./cursor.ts"
 import { errFrame } from "./errors.ts"
-import { eventFrame, Frame } from "./Frame.ts"
+import { eventFrame, Frame, signalFrame } from "./Frame.ts"
+import { Hedge, type Pending } from "./Hedge.ts"
 import { reattachAll } from "./reattach.ts"
 
 /** Requests over HTTP that wait for their command at once; the next is `busy`. */
@@ -39,6 +41,8 @@ export interface EdgeLimits {
 
 export interface NodeOptions {
   readonly limits: EdgeLimits
+  /** Milliseconds after which a command without an answer is said to be sent; undefined where the bus is not durable by itself. */
+  readonly hedgeMs?: number | undefined
   /** The clock, in milliseconds since 1970 UTC. */
   readonly now: () => number
   readonly log: LogHeads["Service"]
@@ -96,6 +100,7 @@ export class Node {
   readonly #leaving = new Map<UserId, Latch.Latch>()
   readonly #watchers = new Map<UserId, Set<Connection>>()
   readonly #audiences: Audiences
+  readonly #hedge: Hedge | undefined
   #tickedAt = 0
 
   constructor(options: NodeOptions) {
@@ -119,6 +124,17 @@ export class Node {
     this.progress = new Array<number>(options.log.partitions).fill(0)
     this.#seen = new Array<number>(options.log.partitions).fill(0)
     this.#audiences = new Audiences(options.queries, options.now, () => this.#seen)
+    if (options.hedgeMs !== undefined) {
+      this.#hedge = new Hedge({
+        afterMs: options.hedgeMs,
+        partitions: options.log.partitions,
+        now: options.now,
+        router: options.router,
+        heads: this.barrier,
+        audience: (user, conv) => this.#audiences.of(user, conv),
+        sent: (pending) => this.#sessions.get(pending.session)?.sent(pending) === true
+      })
+    }
   }
 
   readonly partitionOf = (conv: ConversationId): number => partitionOf(conv, this.log.partitions)
@@ -227,10 +243,35 @@ export class Node {
 
   /** Submits a command; false when the command bus takes no more. */
   submit(session: string, command: Omit<Command, "origin">, rid: string | undefined): boolean {
-    return this.#bus.offer({
+    const taken = this.#bus.offer({
       ...command,
       origin: { node: this.#router.node, session, ...(rid === undefined ? {} : { rid }) }
     })
+    if (taken) this.#hedge?.offered(this.partitionOf(command.conv))
+    return taken
+  }
+
+  /** Follows the command that was submitted last, for the case that the log takes long. */
+  follow(session: string, command: Omit<Command, "origin">): Pending | undefined {
+    const partition = this.partitionOf(command.conv)
+    return this.#hedge?.follow(session, command, partition, this.#seen[partition]!)
+  }
+
+  /** The broker has a batch of what was submitted here. */
+  sent(batch: CommandBatch): void {
+    this.#hedge?.confirmed(batch.partition, batch.commands.length)
+  }
+
+  /** A command that was followed is refused. */
+  refused(pending: Pending, rejection: Rejection): void {
+    const told = this.#hedge?.refused(pending, rejection)
+    if (told !== undefined) this.fork(told)
+  }
+
+  /** Looks after the commands that wait for long, every {@link HEDGE_TICK_MS}. */
+  hedge(): void {
+    const work = this.#hedge?.tick()
+    if (work !== undefined) this.fork(work)
   }
 
   /** Submits a command of something that is no connection, and waits for its answer under this session. */
@@ -327,7 +368,7 @@ export class Node {
         const frame = new Frame({ t: "presence", ...presence })
         for (const connection of watchers) connection.push(frame)
       } else {
-        const frame = new Frame({ t: "typing", conv: signal.conv, user: signal.user, on: signal.on })
+        const frame = signalFrame(signal)
         for (const user of users) {
           for (const connection of this.#users.get(user) ?? none) {
             if (connection.id !== signal.session && connection.feed?.isLive(signal.conv) === true)

@@ -74,13 +74,14 @@ export const serveCluster = Effect.fnUntraced(function* (
     : undefined
   if (roles.has("edge")) {
     const asked = roles.has("read") ? Layer.merge(local, heads) : layerQueriesHttp({ urls: settings.readUrl, secret })
-    const edge = Edge.layer({
+    const limits = {
       perSecond: settings.limitPerSecond,
       burst: settings.limitBurst,
       inFlight: settings.limitInFlight,
       bodyChars: settings.limitBodyChars,
       userConnections: settings.limitUserConnections
-    })
+    }
+    const edge = Edge.layer(limits, settings.liveHedgeMs)
     const services = yield* build(
       layerHub.pipe(
         Layer.provideMerge(edge),

@@ -3,6 +3,7 @@ import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { MessagePersisted } from "../domain/events.ts"
 import type { ClientId, ConversationId, Seq, UserId } from "../domain/ids.ts"
+import type { Live, Unlive } from "../domain/protocol/server-frames.ts"
 import type { Rejection } from "../domain/rejections.ts"
 
 /** The routing engine did not answer. The same call may be made again. */
@@ -71,6 +72,10 @@ export type Signal =
       readonly on: boolean
       readonly session: string
     }
+  /** A message that the broker has and the log has not yet. `session`: the sender's own connection, which is not told. */
+  | (Omit<Live, "t" | "type"> & { readonly _tag: "Live"; readonly session: string })
+  /** A `live` that the command side refused. */
+  | (Omit<Unlive, "t"> & { readonly _tag: "Unlive"; readonly session: string })
   | { readonly _tag: "Presence"; readonly user: UserId; readonly online: boolean; readonly lastSeen?: number }
 
 export interface PresenceOf {

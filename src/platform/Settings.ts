@@ -113,6 +113,15 @@ export const settingsTable = {
     accepts: (value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
     doc: "Where an edge without the role read asks its queries"
   }),
+  liveHedgeMs: integer({
+    name: "LIVE_HEDGE_MS",
+    group: "Engines",
+    fallback: DEFAULTS.liveHedgeMs,
+    min: 50,
+    max: 60_000,
+    unit: "milliseconds",
+    doc: "After how long without an answer of the log a message is said to be sent and may go out before it is persisted"
+  }),
   mongoTlsCaFile: mongoTls.caFile,
   mongoTlsCertFile: mongoTls.certFile,
   mongoTlsKeyFile: mongoTls.keyFile,

@@ -54,7 +54,7 @@ const readLog = async (user: string, convs: Iterable<string>): Promise<Record<st
 }
 
 describe("a server that is killed at any moment", () => {
-  it(`loses, doubles and reorders nothing that it acknowledged (${KILLS} times)`, async () => {
+  it(`loses, doubles and reorders nothing that it acknowledged (${KILLS} times)`, { timeout: 600_000 }, async () => {
     const devices: Array<RealDevice> = []
     for (const user of USERS) {
       const token = await devToken(server.url, user)
