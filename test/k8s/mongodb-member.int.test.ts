@@ -1,6 +1,5 @@
 /** What runs beside each mongod in Kubernetes, on three real mongod with logins: it makes the set and its users, once, and never a second set. */
 import { MongoClient } from "mongodb"
-import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -10,35 +9,15 @@ import { expect, onTestFinished, test } from "vitest"
 import { binaries } from "../../scripts/services/binaries.ts"
 import { freePort } from "../../scripts/services/ports.ts"
 import { eventually } from "../../scripts/services/processes.ts"
-import { onExit } from "../support/process.ts"
+import { Child } from "./child.ts"
 
 const script = fileURLToPath(new URL("../../k8s/engines/mongodb/member.ts", import.meta.url))
 
-/** A process that ends with its test, and what it wrote. */
-class Child {
-  output = ""
-  readonly #process: ChildProcess
-  readonly #ended: Promise<unknown>
-
-  constructor(command: string, args: ReadonlyArray<string>, env: NodeJS.ProcessEnv = {}) {
-    this.#process = spawn(command, args, {
-      env: { PATH: process.env["PATH"], ...env },
-      stdio: ["ignore", "pipe", "pipe"]
-    })
-    this.#ended = new Promise((resolve) => this.#process.once("close", resolve))
-    for (const stream of [this.#process.stdout, this.#process.stderr])
-      stream?.setEncoding("utf8").on("data", (text: string) => (this.output = (this.output + text).slice(-20_000)))
-    const forget = onExit(() => this.#process.kill("SIGKILL"))
-    onTestFinished(async () => {
-      await this.end("SIGKILL")
-      forget()
-    })
-  }
-
-  async end(signal: NodeJS.Signals): Promise<void> {
-    if (this.#process.exitCode === null && this.#process.signalCode === null) this.#process.kill(signal)
-    await this.#ended
-  }
+/** A process that ends with its test. */
+const child = (...args: ConstructorParameters<typeof Child>): Child => {
+  const started = new Child(...args)
+  onTestFinished(() => started.dispose())
+  return started
 }
 
 class Member {
@@ -57,7 +36,7 @@ class Member {
   async startMongod(keyFile: string): Promise<void> {
     mkdirSync(this.folder, { recursive: true })
     const { mongod } = await binaries()
-    this.mongod = new Child(mongod, [
+    this.mongod = child(mongod, [
       ...["--dbpath", this.folder, "--port", `${this.port}`, "--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet"],
       ...["--replSet", "rs0", "--keyFile", keyFile, "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"],
       ...["--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"],
@@ -66,7 +45,7 @@ class Member {
   }
 
   startBeside(settings: Record<string, string>): void {
-    this.beside = new Child(process.execPath, [script], {
+    this.beside = child(process.execPath, [script], {
       ...settings,
       SELF: `127.0.0.1:${this.port}`,
       HEALTH_PORT: `${this.health}`

@@ -43,20 +43,24 @@ export const startCluster = async (options: ClusterOptions = {}): Promise<Cluste
   return cluster
 }
 
+/** By role, where a run tries the environments of an overlay of k8s/: engines and log are theirs. */
+const pods = JSON.parse(process.env["DARDA_TEST_PODS"] ?? "{}") as Readonly<Record<string, Environment>>
+
+const enginesOf = (options: ClusterOptions): Environment => {
+  const used = options.engines ?? { ...engines(), mongoUrl: freshMongoUrl() }
+  return { MONGO_URL: used.mongoUrl, AMQP_URL: used.amqpUrl, REDIS_URL: used.redisUrl }
+}
+
 /** The processes of a cluster, none of which runs yet. */
 export const makeCluster = async (options: ClusterOptions = {}): Promise<Cluster> => {
-  const used = options.engines ?? { ...engines(), mongoUrl: freshMongoUrl() }
-  const env: Environment = {
-    CLUSTER_SECRET,
-    ...options.env,
-    MONGO_URL: used.mongoUrl,
-    AMQP_URL: used.amqpUrl,
-    REDIS_URL: used.redisUrl
-  }
+  const env: Environment = { CLUSTER_SECRET, ...(pods["edge"] ?? enginesOf(options)), ...options.env }
   const make = (role: string, count: number, more: Environment = {}): Promise<ReadonlyArray<DardaProcess>> =>
     Promise.all(
       Array.from({ length: count }, () =>
-        DardaProcess.make(["serve", "--roles", role], { ...without(env, "PORT"), ...more })
+        DardaProcess.make(["serve", "--roles", role], {
+          ...without({ ...env, ...pods[role], ...options.env }, "PORT"),
+          ...more
+        })
       )
     )
   const readers = await make("read", options.readers ?? 1)

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto"
 import { assert } from "@effect/vitest"
 import { devToken, openRaw, type RawClient, type Received } from "./ws.ts"
 
@@ -28,9 +29,11 @@ export interface Talk {
 }
 
 let names = 0
+/** Files may share a log. */
+const run = randomBytes(3).toString("hex")
 
 /** A name that no other test has. */
-export const unique = (name: string): string => `${name}-${++names}`
+export const unique = (name: string): string => `${name}-${run}-${++names}`
 
 /** Hello as this user, on a connection of its own. `hello` adds fields, or takes the place of those that are usual. */
 export const talk = async (url: string, user: string, hello: object = {}): Promise<Talk> => {
