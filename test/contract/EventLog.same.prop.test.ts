@@ -1,14 +1,17 @@
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, type Scope } from "effect"
 import fc from "fast-check"
 import * as path from "node:path"
 import type { Intent } from "../../src/domain/commands.ts"
 import { dmConversation } from "../../src/domain/ids.ts"
 import { EventLog } from "../../src/write-side/EventLog.ts"
 import { layerMemory, makeMemoryLog } from "../../src/write-side/EventLogMemory.ts"
+import { layerMongo } from "../../src/write-side/EventLogMongo.ts"
 import { layerSqlite } from "../../src/write-side/EventLogSqlite.ts"
+import { freshMongoUrl } from "../support/engines.ts"
 import { everything, LogCommitter, plain, type Wish } from "../support/log-committer.ts"
 import { temporaryFolder } from "../support/log-folder.ts"
+import { addressOf } from "../support/mongo-log.ts"
 
 const PARTITIONS = 3
 const users = ["ann", "bob", "cid"]
@@ -72,28 +75,51 @@ const answers = Effect.fnUntraced(function* (log: EventLog["Service"]) {
   }
 })
 
-const sameInBoth = Effect.fnUntraced(function* (batches: ReadonlyArray<ReadonlyArray<Wish>>) {
-  const file = path.join(yield* temporaryFolder, "log.sqlite")
-  const layers = [layerMemory(makeMemoryLog(PARTITIONS)), Layer.fresh(layerSqlite({ file, partitions: PARTITIONS }))]
-  const [memory, sqlite] = yield* Effect.forEach(layers, (layer) =>
-    Effect.flatMap(Layer.build(layer), (context) =>
-      Effect.gen(function* () {
-        const log = yield* EventLog
-        const committer = yield* LogCommitter.claim(log, { edge: "edge" })
-        let at = 0
-        for (const wishes of batches) yield* committer.commit(wishes, { at: ++at })
-        return yield* answers(log)
-      }).pipe(Effect.provide(context))
-    )
+/** What this log answers after these commits. */
+const answersOf = (log: Layer.Layer<EventLog, unknown>, batches: ReadonlyArray<ReadonlyArray<Wish>>) =>
+  Effect.flatMap(Layer.build(log), (context) =>
+    Effect.gen(function* () {
+      const log = yield* EventLog
+      const committer = yield* LogCommitter.claim(log, { edge: "edge" })
+      let at = 0
+      for (const wishes of batches) yield* committer.commit(wishes, { at: ++at })
+      return yield* answers(log)
+    }).pipe(Effect.provide(context))
   )
-  assert.deepStrictEqual(sqlite, memory)
-})
 
-it.live("memory and SQLite answer the same after any history", () =>
-  Effect.promise(() =>
-    fc.assert(
-      fc.asyncProperty(commits, (batches) => Effect.runPromise(Effect.scoped(sameInBoth(batches)))),
-      { numRuns: 25 }
+const sameAsMemory = (
+  name: string,
+  numRuns: number,
+  fresh: Effect.Effect<Layer.Layer<EventLog, unknown>, never, Scope.Scope>
+): void => {
+  it.live(`memory and ${name} answer the same after any history`, () =>
+    Effect.promise(() =>
+      fc.assert(
+        fc.asyncProperty(commits, (batches) =>
+          Effect.runPromise(
+            Effect.scoped(
+              Effect.gen(function* () {
+                const memory = yield* answersOf(layerMemory(makeMemoryLog(PARTITIONS)), batches)
+                assert.deepStrictEqual(yield* answersOf(yield* fresh, batches), memory)
+              })
+            )
+          )
+        ),
+        { numRuns }
+      )
     )
   )
+}
+
+sameAsMemory(
+  "SQLite",
+  25,
+  Effect.map(temporaryFolder, (folder) =>
+    Layer.fresh(layerSqlite({ file: path.join(folder, "log.sqlite"), partitions: PARTITIONS }))
+  )
+)
+sameAsMemory(
+  "MongoDB",
+  10,
+  Effect.sync(() => Layer.fresh(layerMongo({ address: addressOf(freshMongoUrl()), partitions: PARTITIONS })))
 )

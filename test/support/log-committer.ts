@@ -107,6 +107,28 @@ export class LogCommitter {
   )
 }
 
+/**
+ * Commits one wish after another as the real committer does: what is in doubt is made certain by a claim, and tried again. `acked` is told of
+ * each when it is committed.
+ */
+export const commitAll = Effect.fnUntraced(function* (
+  log: Log,
+  wishes: ReadonlyArray<Wish>,
+  acked: (wish: Wish) => void
+) {
+  const claim = LogCommitter.claim(log).pipe(Effect.retry({ times: 10 }))
+  let committer = yield* claim
+  for (const wish of wishes) {
+    while (true) {
+      const result = yield* Effect.result(committer.commit([wish]))
+      if (result._tag === "Success") break
+      if (result.failure._tag !== "LogUnavailable") return yield* Effect.fail(result.failure)
+      committer = yield* claim
+    }
+    acked(wish)
+  }
+})
+
 /** A conversation that can be compared. */
 export const plain = (state: Conversation | undefined) =>
   state && {
