@@ -30,7 +30,7 @@ const FIRST_MS = 2_000
 /** A reading that blocks for half a second has failed after this. */
 const READ_MS = 1_500
 /** How long a subscriber's connection may be without an answer. */
-const SUBSCRIBER_MS = 1_500
+const SUBSCRIBER_MS = 1_000
 
 export interface RouterRedisOptions {
   readonly address: EngineAddress

@@ -7,8 +7,9 @@ import { decodeItems, entryBytes } from "./RouterRedisItems.ts"
 import type { RouterKeys } from "./RouterRedisKeys.ts"
 import { named } from "./RouterRedisScripts.ts"
 
-/** Items that are taken from Redis before the node has taken the former ones. */
+/** Items, and bytes, that are taken from Redis before the node has taken the former ones. */
 const READ_AHEAD = 2_000
+const READ_AHEAD_BYTES = 4 * 1024 * 1024
 /** Entries of one reading. */
 const READ_ENTRIES = 64
 /** How long one reading waits, in milliseconds: a new epoch is seen after that at most. */
@@ -38,6 +39,8 @@ export class NodeStream {
   /** What came after a loss that the node was not told of yet; undefined while there is none. */
   #after: Array<NodeItem> | undefined
   #reason = ""
+  /** Bytes of what came since the node had taken everything. */
+  #waiting = 0
   readonly #filled = Latch.makeUnsafe(false)
   readonly #emptied = Latch.makeUnsafe(true)
   readonly #keys: { readonly lease: string; readonly stream: string }
@@ -102,7 +105,8 @@ export class NodeStream {
 
   #keep(items: Array<NodeItem>): void {
     this.#items = items
-    if (items.length < READ_AHEAD) this.#emptied.openUnsafe()
+    if (items.length === 0) this.#waiting = 0
+    if (items.length < READ_AHEAD && this.#waiting < READ_AHEAD_BYTES) this.#emptied.openUnsafe()
   }
 
   /** Reads what is appended, as long as the scope of the connection lives. */
@@ -149,8 +153,10 @@ export class NodeStream {
       this.lose(`entry ${expected} was expected in it, and ${found} came`)
       return false
     }
+    const size = entryBytes(meta, frames)
     this.last++
-    this.bytes += entryBytes(meta, frames)
+    this.bytes += size
+    this.#waiting += size
     const into = this.#after ?? this.#items
     try {
       for (const item of decodeItems(meta, frames)) into.push(item)
@@ -158,7 +164,7 @@ export class NodeStream {
       this.lose(`entry ${found} of it cannot be read; it may be of another version of Darda`)
       return false
     }
-    if (into.length >= READ_AHEAD) this.#emptied.closeUnsafe()
+    if (into.length >= READ_AHEAD || this.#waiting >= READ_AHEAD_BYTES) this.#emptied.closeUnsafe()
     this.#filled.openUnsafe()
     return true
   }

@@ -9,13 +9,19 @@ export interface Proxy {
   readonly swallow: () => void
   /** What is sent through new connections arrives again; those that were open stay dead. */
   readonly heal: () => void
+  /** Those open connections whose client has begun by saying this die without a word, and new ones are well. */
+  readonly deafen: (saying?: string) => void
 }
+
+/** Characters that are remembered of what a client began with. */
+const BEGUN = 2_000
 
 /** A proxy on a free loopback port in front of another one. */
 export const tcpProxy = (target: number): Effect.Effect<Proxy, never, Scope.Scope> =>
   Effect.gen(function* () {
     const sockets = new Set<net.Socket>()
     let swallowing = false
+    const open = new Set<{ begun: string; dead: boolean }>()
     const keep = (socket: net.Socket): net.Socket => {
       sockets.add(socket)
       return socket.on("error", () => {}).on("close", () => sockets.delete(socket))
@@ -24,17 +30,20 @@ export const tcpProxy = (target: number): Effect.Effect<Proxy, never, Scope.Scop
       keep(client)
       if (swallowing) return void client.resume()
       const upstream = keep(net.connect(target, "127.0.0.1"))
-      let dead = false
+      const way = { begun: "", dead: false }
+      open.add(way)
       for (const [from, to] of [
         [client, upstream],
         [upstream, client]
       ] as const) {
         from.on("data", (data) => {
-          dead ||= swallowing
-          if (!dead) to.write(data)
+          way.dead ||= swallowing
+          if (from === client && way.begun.length < BEGUN) way.begun += data.toString("latin1")
+          if (!way.dead) to.write(data)
         })
         from.on("close", () => {
-          if (!dead) to.destroy()
+          open.delete(way)
+          if (!way.dead) to.destroy()
         })
       }
     })
@@ -53,6 +62,9 @@ export const tcpProxy = (target: number): Effect.Effect<Proxy, never, Scope.Scop
     return {
       port: (server.address() as net.AddressInfo).port,
       swallow: () => void (swallowing = true),
-      heal: () => void (swallowing = false)
+      heal: () => void (swallowing = false),
+      deafen: (saying = "") => {
+        for (const way of open) way.dead ||= way.begun.includes(saying)
+      }
     }
   })
