@@ -1,13 +1,21 @@
 /** `darda replay` from the log's first event, beside a cursor scan by hand that makes the same values in Redis, in turns on the same engines. */
 import { Redis } from "ioredis"
 import { MongoClient } from "mongodb"
-import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { partitionPrefix } from "../src/read-side/ReadModelsRedisRows.ts"
 import { type Engines, startEngines } from "./durable/engines.ts"
 import { ours, settings } from "./durable/programs.ts"
 import { caughtUp, logOf, pointersOf } from "./durable/readModels.ts"
-import { bin, type Bench, childrenCpuSeconds, cpuSeconds, type Measured, median, runLoad } from "./support.ts"
+import {
+  bin,
+  type Bench,
+  childrenCpuSeconds,
+  cpuSeconds,
+  type Measured,
+  median,
+  runLoad,
+  runProcess
+} from "./support.ts"
 
 const RUN = "benchreplay"
 /** Many conversations, so that a batch finds few of its messages in the same one. */
@@ -30,12 +38,9 @@ const run = async (
   const pids = Object.entries(engines.pids)
   const before = pids.map(([, pid]) => cpuSeconds(pid))
   const own = childrenCpuSeconds()
-  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit"] })
-  let output = ""
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (output = (output + text).slice(-10_000)))
-  const code = await new Promise((resolve) => child.once("close", resolve))
+  const output = await runProcess(args, env)
   const found = /Replayed ([\d,]+) events in ([\d.]+) s/.exec(output)
-  if (code !== 0 || found === null) throw new Error(`${args.join(" ")} ended with ${String(code)}:\n${output}`)
+  if (found === null) throw new Error(`${args.join(" ")} did not say what it replayed:\n${output}`)
   const events = Number(found[1]!.replaceAll(",", ""))
   const used = pids.map(([name, pid], index) => [name, cpuSeconds(pid) - before[index]!] as const)
   const each = [["replay", childrenCpuSeconds() - own] as const, ...used]

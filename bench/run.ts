@@ -21,7 +21,7 @@ const { positionals, values } = parseArgs({
   options: {
     json: { type: "string" },
     rounds: { type: "string", default: "3" },
-    seconds: { type: "string", default: "8" }
+    seconds: { type: "string", default: "6" }
   }
 })
 const name = positionals[0] ?? ""
@@ -31,6 +31,9 @@ if (load === undefined || positionals.length > 1 || !(options.rounds >= 1) || !(
   console.error(usage)
   process.exit(1)
 }
+
+// What was started is ended on the way out.
+for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(name, () => process.exit(1))
 
 const { bench } = await load()
 const before = machine()

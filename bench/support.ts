@@ -66,7 +66,10 @@ export const startProcess = async (
   process.once("exit", kill)
   const url = await new Promise<string>((resolve, reject) => {
     let output = ""
-    const timer = setTimeout(() => reject(new Error(`It was not ready in time:\n${output}`)), START_MS)
+    const timer = setTimeout(() => {
+      kill()
+      reject(new Error(`It was not ready in time:\n${output}`))
+    }, START_MS)
     child.once("exit", (code) => reject(new Error(`It ended with ${code}:\n${output}`)))
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       output = (output + text).slice(-10_000)
@@ -104,17 +107,25 @@ export const startServer = async (settings: Readonly<Record<string, string>>): P
   }
 }
 
-/** Runs `darda load` in a process of its own. */
-export const runLoad = async (url: string, flags: ReadonlyArray<string>): Promise<Load> => {
-  const child = spawn(process.execPath, [bin, "load", "--url", url, "--json", ...flags], {
-    stdio: ["ignore", "pipe", "inherit"]
-  })
+/** Runs a program of Node.js to its end, and answers what it printed. */
+export const runProcess = async (
+  args: ReadonlyArray<string>,
+  env: Readonly<Record<string, string | undefined>> = process.env
+): Promise<string> => {
+  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit"] })
+  const kill = () => void child.kill("SIGKILL")
+  process.once("exit", kill)
   let output = ""
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text))
   const code = await new Promise((resolve) => child.once("close", resolve))
-  if (code !== 0) throw new Error(`darda load ended with ${String(code)}`)
-  return JSON.parse(output) as Load
+  process.off("exit", kill)
+  if (code !== 0) throw new Error(`${args.join(" ")} ended with ${String(code)}:\n${output}`)
+  return output
 }
+
+/** Runs `darda load` in a process of its own. */
+export const runLoad = async (url: string, flags: ReadonlyArray<string>): Promise<Load> =>
+  JSON.parse(await runProcess([bin, "load", "--url", url, "--json", ...flags])) as Load
 
 /** Clock ticks a second in /proc; 100 on every Linux there is. */
 const TICKS = 100

@@ -26,9 +26,12 @@ export const startEngines = async (): Promise<Engines> => {
     redis(folder)
   ] as const
   const place: Place = { ports: {}, processes: {}, save: () => {}, own: true, files: binaries }
+  const remove = () => rmSync(folder, { recursive: true, force: true })
+  process.once("exit", remove)
   const stop = async (): Promise<void> => {
     await Promise.all(engines.map((engine) => takeDown(engine, place, true)))
-    rmSync(folder, { recursive: true, force: true })
+    process.off("exit", remove)
+    remove()
   }
   try {
     await Promise.all(engines.map((engine) => bring(engine, place)))
