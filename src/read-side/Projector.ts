@@ -49,6 +49,8 @@ const make = (log: EventReader, bus: EventBus["Service"], readModels: ReadModels
   /** As the read models answered last; undefined when they have to be asked. */
   let known: Vector | undefined
   let lag = 0
+  /** What the last comparison found; undefined: everything is to be caught up with. */
+  let last: { readonly checkpoints: Vector; readonly heads: Vector } | undefined
   /** Whether the last look found the read models ahead of the log. */
   let ahead = false
 
@@ -75,7 +77,8 @@ const make = (log: EventReader, bus: EventBus["Service"], readModels: ReadModels
       })
     )
 
-  const catchUp = Effect.gen(function* () {
+  /** Where the read models are and where the log is; undefined when the read models are ahead of it, which is looked at once more. */
+  const look = Effect.gen(function* () {
     known = undefined
     // Asked before the heads, which can only grow meanwhile.
     const checkpoints = yield* asked
@@ -84,7 +87,7 @@ const make = (log: EventReader, bus: EventBus["Service"], readModels: ReadModels
       // Only a log put back from a backup ends before what was applied from it, or one look at a replica that lags: hence the second look.
       if (!ahead) {
         ahead = true
-        return checkpoints
+        return undefined
       }
       yield* Effect.logError("The event log ends before what was applied from it; the read models are rebuilt.")
       yield* readModels.reset
@@ -92,7 +95,29 @@ const make = (log: EventReader, bus: EventBus["Service"], readModels: ReadModels
     }
     ahead = false
     lag = distance(yield* asked, heads)
-    return yield* fillTo(heads)
+    return { checkpoints: yield* asked, heads }
+  })
+  const catchUp = Effect.flatMap(look, (found) => (found === undefined ? asked : fillTo(found.heads)))
+
+  /**
+   * The same, for every second: what is on its way by the bus, or being applied by another process, is not read from the log as well. Only a partition that is behind
+   * where the log was at the last look, and has not moved since, has missed something.
+   */
+  const compare = Effect.gen(function* () {
+    const found = yield* look
+    const before = last
+    last = found
+    if (found === undefined) return
+    const { checkpoints, heads } = found
+    yield* fillTo(
+      before === undefined
+        ? heads
+        : heads.map((head, partition) => {
+            const checkpoint = checkpoints[partition]!
+            const stuck = checkpoint < before.heads[partition]! && checkpoint <= before.checkpoints[partition]!
+            return stuck ? head : checkpoint
+          })
+    )
   })
 
   const take = Effect.gen(function* () {
@@ -127,7 +152,7 @@ const make = (log: EventReader, bus: EventBus["Service"], readModels: ReadModels
   return {
     run: Effect.all(
       [
-        forEver("Comparing the read models with the log", Effect.sleep(COMPARE_MS), caughtUp),
+        forEver("Comparing the read models with the log", Effect.sleep(COMPARE_MS), turn.withPermits(1)(compare)),
         forEver("Applying events to the read models", Effect.void, take)
       ],
       { concurrency: "unbounded" }

@@ -58,7 +58,7 @@ export const readPointers = (set: RedisSet): Effect.Effect<ReadonlyArray<Pointer
     )
 
 /** Events of one partition in one script: it keeps Redis from everything else for a few milliseconds. */
-const EVENTS = 500
+const EVENTS = 1_000
 /** Characters of texts in one script. */
 const CHARS = 2_000_000
 /** How long a set that is held still is waited for. */

@@ -131,35 +131,36 @@ export const makeOlder = (set: RedisSet, progress: RedisProgress): Older => {
     })
   )
 
-  /** Looks through blocks, further and further from where it begins, until there are enough messages. */
+  /** Looks through blocks from a seq on, further and further, until there are enough messages. */
   const walk = Effect.fnUntraced(function* (
     row: ConversationRow,
     oldest: Seq,
-    start: number,
+    from: Seq,
     step: 1 | -1,
-    wanted: (seq: Seq) => boolean,
     count: number
-  ) {
-    const final = step < 0 ? 0 : blockOf(oldest - 1)
+  ): Effect.fn.Return<ReadonlyArray<TailMessage>, ReadModelsUnavailable> {
+    const last = step < 0 ? 1 : oldest - 1
+    const within = (seq: Seq): boolean => (seq - from) * step >= 0
     const messages: Array<FoldedMessage> = []
-    let atOnce = Math.min(BLOCKS_AT_ONCE, Math.ceil(count / BLOCK) + 1)
-    let next = start
-    for (let looked = 0; (final - next) * step >= 0 && messages.length < count; looked += atOnce * BLOCK) {
+    let next = blockOf(from)
+    // As if there were nothing but messages.
+    let atOnce = Math.abs(blockOf(from + (count - 1) * step) - next) + 1
+    for (let looked = 0; (blockOf(last) - next) * step >= 0 && messages.length < count; looked += atOnce * BLOCK) {
       if (looked >= SCAN_EVENTS) return yield* unavailable("older messages", "there are too few among the events")
-      if (looked > 0) atOnce = Math.min(BLOCKS_AT_ONCE, atOnce * 2)
-      const far = step < 0 ? Math.max(final, next - atOnce + 1) : Math.min(final, next + atOnce - 1)
+      if (looked > 0) atOnce *= 2
+      atOnce = Math.min(atOnce, BLOCKS_AT_ONCE, Math.abs(blockOf(last) - next) + 1)
+      const far = next + (atOnce - 1) * step
       const found = yield* blocks(row, oldest, Math.min(next, far), Math.max(next, far))
-      const inOrder = step < 0 ? found.toReversed() : found
-      for (const message of inOrder) if (wanted(message.seq)) messages.push(message)
+      for (const message of step < 0 ? found.toReversed() : found) if (within(message.seq)) messages.push(message)
       next = far + step
     }
     return messages
       .slice(0, count)
-      .map((message): TailMessage => ({ seq: message.seq, bytes: jsonBytes(message), message: () => message }))
+      .map((message) => ({ seq: message.seq, bytes: jsonBytes(message), message: () => message }))
   })
 
   return {
-    below: (row, oldest, before, count) => walk(row, oldest, blockOf(before - 1), -1, (seq) => seq < before, count),
-    above: (row, oldest, after, count) => walk(row, oldest, blockOf(after + 1), 1, (seq) => seq > after, count)
+    below: (row, oldest, before, count) => walk(row, oldest, before - 1, -1, count),
+    above: (row, oldest, after, count) => walk(row, oldest, after + 1, 1, count)
   }
 }

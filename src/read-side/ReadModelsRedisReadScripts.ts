@@ -51,13 +51,14 @@ local row = redis.call('HGET', G .. 'c:' .. conv, '')
 if not row then return {now} end
 local t = G .. 't:' .. conv
 local length = redis.call('LLEN', t)
+local first = firstOf(length)
 local older, newer = {}, {}
 local before, olderLimit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local after, newerLimit = tonumber(ARGV[4]), tonumber(ARGV[5])
 if olderLimit > 0 then
   local last = tonumber(string.match(row, '^%d+ %d+ %d+ (%d+)'))
   local finish = before > last and length or find(t, length, before)
-  if finish > 0 then older = redis.call('LRANGE', t, math.max(0, finish - olderLimit), finish - 1) end
+  if finish > first then older = redis.call('LRANGE', t, math.max(first, finish - olderLimit), finish - 1) end
 end
 if newerLimit > 0 then
   local start = find(t, length, after + 1)
@@ -76,7 +77,7 @@ if tonumber(string.match(row, '(%d+) %d+$')) <= ${NAMED_RECEIPTS_MAX} then
   for i = 6, #ARGV do given[#given + 1] = ARGV[i] end
   users, rows = members(conv, given, ${NAMED_RECEIPTS_MAX})
 end
-return {now, row, length, redis.call('LINDEX', t, 0), older, newer, reacted, users, rows}
+return {now, row, length - first, redis.call('LINDEX', t, first), older, newer, reacted, users, rows}
 `
 
 /** ARGV: conversation, the user after whom, how many, users of a direct conversation. Answers users and their rows. */

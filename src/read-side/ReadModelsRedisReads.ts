@@ -35,6 +35,15 @@ type Reads = Pick<ReadModels["Service"], "access" | "page" | "roster" | "convers
 /** Members read at once: a large group's keep Redis from everything else for milliseconds. */
 const ROSTER_PAGE = 1_000
 
+/** Stands for a message that is there and will not be part of the page. */
+const ANOTHER: TailMessage = {
+  seq: 0,
+  bytes: 0,
+  message: () => {
+    throw new Error("more messages than were asked for")
+  }
+}
+
 /** Rows that are there, of members who have not left. */
 const membersOf = (users: ReadonlyArray<UserId>, rows: Texts): ReadonlyArray<MemberRow> => {
   const found: Array<MemberRow> = []
@@ -120,7 +129,9 @@ export const makeReads = (set: RedisSet, progress: RedisProgress, older: Older):
     if (row.messages > kept && first !== null) {
       const oldest = seqOf(first)
       const missing = (wanted.older?.limit ?? 0) - found.older.length
-      if (wanted.older !== undefined && missing > 0) {
+      // One more than is asked for would only tell that there are more, which is known.
+      if (missing === 1 && found.older.length >= request.limit) found.older.push(ANOTHER)
+      else if (wanted.older !== undefined && missing > 0) {
         const before = Math.min(wanted.older.before, oldest)
         found.older.push(...(yield* older.below(row, oldest, before, missing)))
       }

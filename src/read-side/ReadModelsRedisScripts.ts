@@ -12,11 +12,15 @@ local P = string.match(KEYS[1], '^(.*:)')
 local G = P .. (string.match(now, '^(.-):') or '') .. ':'
 `
 
-/** Finds a place in the tail: the index of the first entry with this seq or a higher one. */
+/** Entries by which a list may be longer than the tail, so that it is not trimmed for every message. What is before the last 200 does not count as kept. */
+const SLACK = 32
+
+/** Finds a place in the tail: the index of the first entry that is kept, and of the first with this seq or a higher one. */
 export const FIND = `
 local function seqOf(entry) return tonumber(string.match(entry, '^%[(%d+)')) end
+local function firstOf(length) return math.max(0, length - ${TAIL}) end
 local function find(key, length, seq)
-  local low, high = 0, length
+  local low, high = firstOf(length), length
   while low < high do
     local middle = math.floor((low + high) / 2)
     if seqOf(redis.call('LINDEX', key, middle)) < seq then low = middle + 1 else high = middle end
@@ -78,11 +82,8 @@ while i <= n do
     if entries > 0 then
       local tail = G .. 't:' .. conv
       local length = redis.call('RPUSH', tail, unpack(ARGV, i, i + entries - 1))
-      messages = messages + entries
-      if length > ${TAIL} then
-        redis.call('LTRIM', tail, -${TAIL}, -1)
-        messages = messages - (length - ${TAIL})
-      end
+      messages = messages + math.min(length, ${TAIL}) - math.min(length - entries, ${TAIL})
+      if length >= ${TAIL} + ${SLACK} then redis.call('LTRIM', tail, -${TAIL}, -1) end
     end
     i = i + entries
   elseif op == 'e' then
@@ -101,7 +102,7 @@ while i <= n do
     reactions = reactions - redis.call('ZREMRANGEBYSCORE', G .. 'r:' .. conv, ARGV[i + 2], ARGV[i + 2])
     i = i + 3
   elseif op == 'k' then
-    local first = redis.call('LINDEX', G .. 't:' .. conv, 0)
+    local first = redis.call('LINDEX', G .. 't:' .. conv, -${TAIL})
     if first then
       reactions = reactions - redis.call('ZREMRANGEBYSCORE', G .. 'r:' .. conv, '-inf', '(' .. seqOf(first))
     end
@@ -169,6 +170,7 @@ while i <= #ARGV do
     if after and tonumber(string.match(fields[1], '^%d+ %d+ %d+ (%d+)')) > after then
       index = find(t, length, after + 1)
       tail = redis.call('LRANGE', t, index, -1)
+      index = index - firstOf(length)
     end
   end
   i = i + seqs

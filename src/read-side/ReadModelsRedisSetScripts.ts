@@ -79,10 +79,10 @@ if string.match(now, '^(.-):') ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 `
 
-/** Holds the live set still. ARGV: token, milliseconds. Answers the pointer and whether nobody else does. */
+/** Holds the live set still. ARGV: token, milliseconds. Answers the pointer. */
 export const HOLD = `${NAMES}
-local ours = redis.call('SET', P .. 'hold', ARGV[1], 'NX', 'PX', ARGV[2])
-return {now, ours and 1 or 0}
+redis.call('SET', P .. 'hold', ARGV[1], 'PX', ARGV[2])
+return now
 `
 
 /** The shadow takes the live set's place, if both are as expected and it is still held. ARGV: token, live pointer, shadow pointer. */

@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import { atLeast, type Vector } from "../domain/partition.ts"
+import type { Vector } from "../domain/partition.ts"
 import type { EventReader, LogUnavailable } from "../write-side/EventLog.ts"
 import type { Run } from "./ReadModels.ts"
 
@@ -8,7 +8,8 @@ export const PAGE_EVENTS = 1_000
 
 /**
  * Reads the log from `from` to `target` and applies it, a page being read while the one before is applied. Answers where it got: less than the target
- * when the log ends before it, or when what was applied did not go on from what was read.
+ * when the log ends before it, or when what was applied did not go on from what was read. A partition that is found further than was read of it is being filled
+ * by another process, and left to it.
  */
 export const fill = Effect.fnUntraced(function* <E>(options: {
   readonly log: EventReader
@@ -37,12 +38,14 @@ export const fill = Effect.fnUntraced(function* <E>(options: {
   })
   let runs = yield* page()
   while (runs.length > 0) {
-    const reached = [...at]
+    const ends = runs.map(({ events, partition }) => ({ partition, end: events.at(-1)!.position }))
     const [applied, next] = yield* Effect.all([apply(runs), page()], { concurrency: 2 })
     checkpoints = applied
     if (onApplied !== undefined) yield* onApplied(checkpoints)
-    if (!atLeast(checkpoints, reached)) return checkpoints
-    runs = next
+    if (ends.some(({ end, partition }) => applied[partition]! < end)) return checkpoints
+    const others = new Set(ends.flatMap(({ end, partition }) => (applied[partition]! > end ? [partition] : [])))
+    for (const partition of others) at[partition] = target[partition]!
+    runs = next.filter(({ partition }) => !others.has(partition))
   }
   return checkpoints
 })

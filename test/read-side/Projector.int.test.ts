@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Fiber, Layer, Logger } from "effect"
 import { TestClock } from "effect/testing"
+import type { StoredEvent } from "../../src/domain/events.ts"
 import { zeroVector } from "../../src/domain/partition.ts"
 import { Projector } from "../../src/read-side/Projector.ts"
 import { ReadModels, ReadModelsUnavailable } from "../../src/read-side/ReadModels.ts"
@@ -9,22 +10,25 @@ import { layerMemory as busMemory, makeMemoryEventBus } from "../../src/write-si
 import { EventLog } from "../../src/write-side/EventLog.ts"
 import { layerMemory as logMemory, makeMemoryLog } from "../../src/write-side/EventLogMemory.ts"
 import { historyOf } from "../support/histories.ts"
-import { appendHistory } from "../support/historyLog.ts"
+import { appender, appendHistory } from "../support/historyLog.ts"
 
 const PARTITIONS = 4
 
-const setUp = Effect.fnUntraced(function* (options: { readonly wishes?: number; readonly busEvents?: number } = {}) {
+const setUp = Effect.fnUntraced(function* (
+  options: { readonly wishes?: number; readonly busEvents?: number; readonly append?: boolean } = {}
+) {
   const history = historyOf(11, options.wishes ?? 400, { partitions: PARTITIONS })
   const log = makeMemoryLog(PARTITIONS)
   const bus = makeMemoryEventBus(options.busEvents)
   const engine = makeReadModelsEngine(PARTITIONS)
   const ports = Layer.mergeAll(logMemory(log), busMemory(bus), readModelsMemory(engine))
   const context = yield* Layer.build(Layer.fresh(Projector.layer.pipe(Layer.provideMerge(ports))))
-  yield* appendHistory(Context.get(context, EventLog), history)
+  if (options.append !== false) yield* appendHistory(Context.get(context, EventLog), history)
   return {
     history,
     heads: history.logs.map((log) => log.length),
     bus,
+    log,
     engine,
     readModels: Context.get(context, ReadModels),
     projector: Context.get(context, Projector)
@@ -133,6 +137,46 @@ describe("Projector", () => {
       yield* readModels.apply(longer.logs.map((events, partition) => ({ partition, events })))
       assert.notDeepEqual(yield* projector.catchUp, heads)
       assert.deepStrictEqual(yield* projector.catchUp, heads)
+    })
+  )
+
+  it.effect("of two processes, the one that the bus brings nothing reads nothing while the other is at work", () =>
+    Effect.gen(function* () {
+      const { bus, engine, history, heads, log, projector } = yield* setUp({ wishes: 2_000, append: false })
+      const reads: Array<number> = []
+      const counting = Layer.effect(
+        EventLog,
+        Effect.map(EventLog, (log) =>
+          EventLog.of({
+            ...log,
+            read: (...args) => Effect.tap(log.read(...args), () => Effect.sync(() => reads.push(args[0])))
+          })
+        )
+      ).pipe(Layer.provide(logMemory(log)))
+      const ports = Layer.mergeAll(counting, busMemory(makeMemoryEventBus()), readModelsMemory(engine))
+      const other = Context.get(
+        yield* Layer.build(Layer.fresh(Projector.layer.pipe(Layer.provideMerge(ports)))),
+        Projector
+      )
+      const append = yield* appender(Context.get(yield* Layer.build(logMemory(log)), EventLog))
+      yield* Effect.forkScoped(projector.run)
+      yield* TestClock.adjust("500 millis")
+      yield* Effect.forkScoped(other.run)
+      yield* TestClock.adjust("100 millis")
+
+      const behind: Array<StoredEvent> = []
+      for (let i = 0; i < history.events.length; i += 40) {
+        const events = history.events.slice(i, i + 40)
+        yield* append(events)
+        // Always some on their way when the other looks.
+        for (const event of behind.splice(0)) bus.publish({ partition: event.partition, events: [event] })
+        behind.push(...events)
+        yield* TestClock.adjust("300 millis")
+      }
+      assert.strictEqual(reads.length, 0)
+      // The last ones never come: the one or the other finds them.
+      yield* TestClock.adjust("3 seconds")
+      assert.isTrue(yield* Context.get(yield* Layer.build(readModelsMemory(engine)), ReadModels).reached(heads, 0))
     })
   )
 })

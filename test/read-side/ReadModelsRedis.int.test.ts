@@ -7,7 +7,7 @@ import { appliedLog } from "../support/appliedLog.ts"
 import { engines } from "../support/engines.ts"
 import { carryOut, type History, wish } from "../support/histories.ts"
 import { redisScope } from "../support/redis-keys.ts"
-import { keptOf, openRedis } from "../support/redis-read-models.ts"
+import { keptOf, openReadModels } from "../support/redis-read-models.ts"
 import { redisAddress } from "../support/redis-server.ts"
 
 const PARTITIONS = 2
@@ -32,7 +32,10 @@ const setUp = Effect.fnUntraced(function* () {
   const { log, noted } = appliedLog()
   return {
     scope,
-    open: Effect.map(openRedis({ address: redisAddress(redisUrl), scope, partitions: PARTITIONS, log }), noted)
+    open: Effect.map(
+      openReadModels({ address: redisAddress(redisUrl), scope, partitions: PARTITIONS, log }),
+      ({ readModels }) => noted(readModels)
+    )
   }
 })
 

@@ -1,6 +1,6 @@
 import { Context, Effect, Layer, type Scope } from "effect"
 import type { EngineAddress } from "../../src/platform/EngineAddress.ts"
-import { connectRedis } from "../../src/platform/RedisConnection.ts"
+import { connectRedis, type RedisConnection } from "../../src/platform/RedisConnection.ts"
 import { type DumpRow, ReadModels } from "../../src/read-side/ReadModels.ts"
 import { layerRedis } from "../../src/read-side/ReadModelsRedis.ts"
 import type { OlderLog } from "../../src/read-side/ReadModelsRedisApply.ts"
@@ -11,18 +11,20 @@ import type { History } from "./histories.ts"
 export const TAIL = 200
 
 /** The read models of one process; several may be opened on the same keys. */
-export const openRedis = (options: {
+export const openReadModels = (options: {
   readonly address: EngineAddress
   readonly scope: string
   readonly partitions: number
   readonly log: OlderLog
-  readonly timeoutMs?: number
-}): Effect.Effect<ReadModels["Service"], never, Scope.Scope> =>
+}): Effect.Effect<
+  { readonly redis: RedisConnection; readonly readModels: ReadModels["Service"] },
+  never,
+  Scope.Scope
+> =>
   Effect.gen(function* () {
-    const { address, timeoutMs = 1_000 } = options
-    const redis = yield* Effect.orDie(connectRedis({ address, name: "read-models", timeoutMs }))
+    const redis = yield* Effect.orDie(connectRedis({ address: options.address, name: "read-models", timeoutMs: 5_000 }))
     const context = yield* Layer.build(Layer.fresh(layerRedis({ ...options, redis })))
-    return Context.get(context, ReadModels)
+    return { redis, readModels: Context.get(context, ReadModels) }
   })
 
 /** Without the messages that are older than the newest 200 of their conversation. */
