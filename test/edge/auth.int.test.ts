@@ -223,6 +223,15 @@ describe("tickets", () => {
         assert.match((yield* Effect.flip(auth.redeemTicket(late.ticket))).message, /expired/)
       }).pipe(Effect.provide(TestClock.layer()))
     ))
+  it("of a clock that is far ahead are refused: that they were used would be forgotten while they are good", () =>
+    both((auth) =>
+      Effect.gen(function* () {
+        yield* TestClock.adjust("1 hour")
+        const { ticket } = yield* auth.issueTicket("ann", Date.now() + 60_000)
+        yield* TestClock.setTime(0)
+        assert.match((yield* Effect.flip(auth.redeemTicket(ticket))).message, /not one of this server/)
+      }).pipe(Effect.provide(TestClock.layer()))
+    ))
   it("of another cluster are refused", async () => {
     const foreign = Layer.provide(layerDev(Redacted.make("another secret of thirty-two characters")), layerMemory("n1"))
     const { ticket } = await run(foreign, (auth) => auth.issueTicket("ann", Date.now() + 60_000))

@@ -11,6 +11,8 @@ import { type TokenRules, verifyClaims } from "./verify.ts"
 /** Another audience than any token's, so that neither can be used as the other. */
 const RULES: TokenRules = { algorithms: ["HS256"], audience: "darda-ticket" }
 
+const USED_KEPT_MS = 2 * TICKET_TTL_MS
+
 const refused = () =>
   new Unauthorized({ message: "The ticket is not one of this server, has expired, or was used before; get a new one." })
 
@@ -38,9 +40,10 @@ export const makeTickets = (
     if (typeof sub !== "string" || typeof jti !== "string" || !isUserId(sub)) return yield* refused()
     if (typeof until !== "number" || typeof session !== "number") return yield* refused()
     const left = until - (yield* Clock.currentTimeMillis)
-    if (left <= 0) return yield* refused()
-    // Kept twice as long as it is good, for nodes whose clock is behind this one's. Who cannot tell whether it was used refuses it.
-    const first = yield* router.claimOnce(`ticket:${jti}`, 2 * TICKET_TTL_MS).pipe(Effect.mapError(refused))
+    // That it was used is kept twice as long as it is good, for nodes whose clock is behind the issuer's; one that is good for longer than that could
+    // be used again. Who cannot tell whether it was used refuses it.
+    if (left <= 0 || left > USED_KEPT_MS) return yield* refused()
+    const first = yield* router.claimOnce(`ticket:${jti}`, USED_KEPT_MS).pipe(Effect.mapError(refused))
     if (!first) return yield* refused()
     return { user: sub, expiresAt: session }
   })
