@@ -5,7 +5,13 @@ import type * as Scope from "effect/Scope"
 import { partitionOf } from "../domain/partition.ts"
 import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
 import { Batch, type Decided } from "./Batch.ts"
-import { CommandBus, type CommandBusUnavailable, type CommandConsumer, type Delivery } from "./CommandBus.ts"
+import {
+  CommandBus,
+  type CommandBatch,
+  type CommandBusUnavailable,
+  type CommandConsumer,
+  type Delivery
+} from "./CommandBus.ts"
 import { BATCH_COMMANDS, sizeOf } from "./CommandPublisher.ts"
 import { type AlreadyInLog, EventLog, type Fenced, LogUnavailable, type PartitionHead } from "./EventLog.ts"
 import { Relay } from "./Relay.ts"
@@ -19,6 +25,15 @@ const COMMIT_BYTES = 1024 * 1024
 
 /** Between two tries at commands that came out of order, when there is nothing else to do. */
 const JUMP_PAUSE = "50 millis"
+
+/**
+ * How long the batches before a jump are waited for. A broker gives back what a process took that stands still when it misses its heartbeats, within 15 s; what has not come
+ * after this is lost: a queue that was deleted, a broker that came back without its disk. The partition must not wait for it for ever.
+ */
+const JUMP_PATIENCE_MS = 20_000
+
+/** Edges whose jumps are remembered, in any partition. */
+const JUMPS = 1_000
 
 export interface CommitterOptions {
   /** This process, as the partition heads name their owner. */
@@ -56,6 +71,8 @@ class Committer {
   readonly #metrics: MetricsWriter
   readonly #heads = new Map<number, PartitionHead>()
   readonly #states = new StateCache()
+  /** Since when batches are missing, by partition and edge. */
+  readonly #jumps = new Map<string, number>()
 
   constructor(
     options: CommitterOptions,
@@ -116,13 +133,10 @@ class Committer {
     function* (
       this: Committer,
       deliveries: ReadonlyArray<Delivery>
-    ): Effect.fn.Return<Admission, LogUnavailable | Fenced | AlreadyInLog> {
+    ): Effect.fn.Return<Pick<Admission, "admitted" | "jumped">, LogUnavailable | Fenced | AlreadyInLog> {
       yield* this.#own(deliveries)
-      const { admitted, jumped } = admit(deliveries, this.#heads)
-      for (const partition of jumped) {
-        yield* Effect.logWarning(`Partition ${partition}: commands arrived out of order and are asked for again.`)
-        yield* this.#restart(partition)
-      }
+      const { admitted, jumped } = yield* this.#admit(deliveries)
+      for (const partition of jumped) yield* this.#restart(partition)
       if (admitted.length === 0) {
         // What is missing may be long in coming: asked for in a pause, not in a loop.
         yield* Effect.sleep(JUMP_PAUSE)
@@ -152,6 +166,32 @@ class Committer {
       return { admitted, jumped }
     }
   )
+
+  /** Which deliveries may be taken now. */
+  readonly #admit = Effect.fnUntraced({ self: this }, function* (this: Committer, deliveries: ReadonlyArray<Delivery>) {
+    const now = yield* Clock.currentTimeMillis
+    const isLost = (key: string): boolean => now - (this.#jumps.get(key) ?? now) >= JUMP_PATIENCE_MS
+    const first = admit(deliveries, this.#heads, isLost)
+    // What a broker took back from several processes may be in another order than it was.
+    const admission = first.missing.size === 0 ? first : admit(inOrder(deliveries), this.#heads, isLost)
+    for (const [key, partition] of admission.missing) {
+      if (this.#jumps.has(key)) continue
+      yield* Effect.logWarning(`Partition ${partition}: commands arrived out of order and are asked for again.`)
+      this.#jumps.set(key, now)
+      if (this.#jumps.size > JUMPS) this.#jumps.delete(this.#jumps.keys().next().value!)
+    }
+    if (this.#jumps.size === 0) return admission
+    for (const { batch } of admission.admitted) {
+      const key = jumpKey(batch)
+      if (isLost(key))
+        yield* Effect.logError(
+          `Partition ${batch.partition}: commands of the edge ${batch.edge} before its batch ${batch.counter} are lost. ` +
+            "They were in the command bus and have not come out of it; whoever sent them sends them again."
+        )
+      this.#jumps.delete(key)
+    }
+    return admission
+  })
 
   /** Takes over the partitions that are new here. Their former owner's leftovers are relayed before anything newer. */
   readonly #own = Effect.fnUntraced({ self: this }, function* (this: Committer, deliveries: ReadonlyArray<Delivery>) {
@@ -206,7 +246,11 @@ const unanswered = (): LogUnavailable =>
 interface Admission {
   readonly admitted: ReadonlyArray<Delivery>
   readonly jumped: ReadonlySet<number>
+  /** The partitions in which batches are missing, by partition and edge. */
+  readonly missing: ReadonlyMap<string, number>
 }
+
+const jumpKey = ({ edge, partition }: CommandBatch): string => `${partition} ${edge}`
 
 /** The first deliveries, as many as one commit takes. */
 const atOnce = (deliveries: ReadonlyArray<Delivery>): ReadonlyArray<Delivery> => {
@@ -218,18 +262,33 @@ const atOnce = (deliveries: ReadonlyArray<Delivery>): ReadonlyArray<Delivery> =>
   return deliveries
 }
 
+/** The same with each edge's batches in the order of their counters, in the places that they have together. */
+const inOrder = (deliveries: ReadonlyArray<Delivery>): ReadonlyArray<Delivery> => {
+  const ordered = Map.groupBy(deliveries, ({ batch }) => jumpKey(batch))
+  for (const own of ordered.values()) own.sort((a, b) => a.batch.counter - b.batch.counter)
+  return deliveries.map(({ batch }) => ordered.get(jumpKey(batch))!.shift()!)
+}
+
 /**
  * Which deliveries may be taken: those whose counter is at most one past the last one of their edge. A jump means that an earlier batch is still on
- * its way, and taking this one would turn the sender's order around.
+ * its way, and taking this one would turn the sender's order around; unless it is lost.
  */
-const admit = (deliveries: ReadonlyArray<Delivery>, heads: ReadonlyMap<number, PartitionHead>): Admission => {
+const admit = (
+  deliveries: ReadonlyArray<Delivery>,
+  heads: ReadonlyMap<number, PartitionHead>,
+  isLost: (key: string) => boolean
+): Admission => {
   const jumped = new Set<number>()
+  const missing = new Map<string, number>()
   const next = new Map<string, number>()
   for (const { batch } of deliveries) {
-    const key = `${batch.partition} ${batch.edge}`
+    const key = jumpKey(batch)
     const last = next.get(key) ?? heads.get(batch.partition)!.counters[batch.edge] ?? 0
-    if (batch.counter > last + 1) jumped.add(batch.partition)
+    if (batch.counter > last + 1 && !isLost(key)) {
+      jumped.add(batch.partition)
+      missing.set(key, batch.partition)
+    }
     next.set(key, Math.max(last, batch.counter))
   }
-  return { admitted: deliveries.filter((delivery) => !jumped.has(delivery.batch.partition)), jumped }
+  return { admitted: deliveries.filter((delivery) => !jumped.has(delivery.batch.partition)), jumped, missing }
 }

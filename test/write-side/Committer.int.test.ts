@@ -1,5 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
+import { TestClock } from "effect/testing"
 import { dmConversation } from "../../src/domain/ids.ts"
 import { partitionOf } from "../../src/domain/partition.ts"
 import { layerMemory as layerRouter } from "../../src/platform/RouterMemory.ts"
@@ -59,5 +60,59 @@ it.live("commits what waits together, but not more than a mebibyte at once, in o
       )
     }).pipe(Effect.provide(layers), Effect.scoped)
     assert.deepStrictEqual(commits, [16, 16, 5])
+  })
+)
+
+const batch = (counter: number) => ({
+  partition,
+  edge: "e",
+  counter,
+  commands: [
+    {
+      conv,
+      by: "ann",
+      cid: `c${counter}`,
+      intent: { type: "send", kind: "text", body: "hello" } as const,
+      origin: { node: "n", session: "s" }
+    }
+  ]
+})
+
+it.effect("waits for a batch that is late, and does not wait for ever for one that is lost", () =>
+  Effect.gen(function* () {
+    const broker = makeMemoryBroker(PARTITIONS)
+    const layers = Relay.layer.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(
+          layerLog(makeMemoryLog(PARTITIONS)),
+          layerBus(broker, "e"),
+          layerEvents(makeMemoryEventBus()),
+          layerRouter("n")
+        )
+      )
+    )
+    yield* Effect.gen(function* () {
+      const relay = yield* Relay
+      const log = yield* EventLog
+      const cids = Effect.map(log.timeline(conv, { limit: 100, take: "oldest" }), (events) =>
+        events.map(({ cid }) => cid)
+      )
+      yield* Effect.forkScoped(relay.run)
+      yield* Effect.forkScoped(runCommitter({ owner: "test", newDmsPerHour: 10 }))
+      yield* broker.publish(batch(2))
+      yield* TestClock.adjust("15 seconds")
+      assert.deepStrictEqual(yield* cids, [])
+      yield* broker.publish(batch(1))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* cids, ["c1", "c2"], "it came late, and before the other")
+      yield* broker.publish(batch(4))
+      yield* TestClock.adjust("19 seconds")
+      assert.deepStrictEqual(yield* cids, ["c1", "c2"])
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual(yield* cids, ["c1", "c2", "c4"])
+      yield* broker.publish(batch(5))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* cids, ["c1", "c2", "c4", "c5"])
+    }).pipe(Effect.provide(layers), Effect.scoped)
   })
 )
