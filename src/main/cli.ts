@@ -1,5 +1,6 @@
 /** The commands of `darda`, each of which loads its code only when it runs. */
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as Argument from "effect/cli/Argument"
 import * as CliConfig from "effect/cli/CliConfig"
 import * as CliError from "effect/cli/CliError"
 import * as CliOutput from "effect/cli/CliOutput"
@@ -69,6 +70,48 @@ const outbox = Command.make("outbox").pipe(
   ])
 )
 
+const deadLetters = Effect.promise(() => import("./deadLetters.ts"))
+const letterIds = Argument.String("id").pipe(
+  Argument.variadic(),
+  Argument.withDescription("Letters, by the ids that list shows")
+)
+const allLetters = Flag.Boolean("all").pipe(
+  Flag.withDefault(false),
+  Flag.withDescription("All that list shows, instead of ids")
+)
+
+const letters = Command.make("dead-letters").pipe(
+  Command.withDescription("Messages in RabbitMQ that could not be read and were put aside"),
+  Command.withSubcommands([
+    Command.make("list", {}, () =>
+      deadLetters.pipe(
+        Effect.flatMap(({ list }) => list),
+        Effect.provide(settings)
+      )
+    ).pipe(Command.withDescription("The first 1,000: when, from which queue, how large, why, and how they begin")),
+    Command.make("show", { id: Argument.String("id") }, ({ id }) =>
+      deadLetters.pipe(
+        Effect.flatMap(({ show }) => show(id)),
+        Effect.provide(settings)
+      )
+    ).pipe(Command.withDescription("One letter as a whole")),
+    Command.make("retry", { ids: letterIds, all: allLetters }, ({ all, ids }) =>
+      deadLetters.pipe(
+        Effect.flatMap(({ retry }) => retry(ids, all)),
+        Effect.provide(settings)
+      )
+    ).pipe(
+      Command.withDescription("Sends letters back to the queues that they came from, after an upgrade for example")
+    ),
+    Command.make("drop", { ids: letterIds, all: allLetters }, ({ all, ids }) =>
+      deadLetters.pipe(
+        Effect.flatMap(({ drop }) => drop(ids, all)),
+        Effect.provide(settings)
+      )
+    ).pipe(Command.withDescription("Throws letters away"))
+  ])
+)
+
 const doctor = Command.make("doctor", {}, () =>
   Effect.promise(() => import("./doctor.ts")).pipe(Effect.flatMap(({ doctor }) => doctor(process.env)))
 ).pipe(
@@ -123,7 +166,7 @@ const load = Command.make(
 
 const root = Command.make("darda", { roles: rolesFlag }, ({ roles }) => serveAs(roles)).pipe(
   Command.withDescription("A chat server: event-sourced from end to end. Without a command it serves."),
-  Command.withSubcommands([serve, replay, verify, outbox, doctor, load])
+  Command.withSubcommands([serve, replay, verify, outbox, letters, doctor, load])
 )
 
 const presenter: CliOutput.Presenter = {

@@ -67,7 +67,7 @@ export const makeRabbitConnection = Effect.fnUntraced(function* (
 
   /** One connection, from its making to its loss. */
   const once = Effect.gen(function* () {
-    const link = yield* Effect.acquireRelease(connectTo(options), (link) => link.end, { interruptible: true })
+    const link = yield* connectOnce(options)
     link.onBlocked = (isBlocked) => metrics.add("busBlocked", isBlocked ? 1 : -1)
     if (link.isBlocked) link.onBlocked(true)
     link.onLost = () => {
@@ -142,6 +142,12 @@ const pause = (attempt: number): Effect.Effect<void> =>
   Effect.flatMap(Random.next, (random) =>
     Effect.sleep(Math.min(PAUSE_LAST_MS, PAUSE_FIRST_MS * 2 ** Math.min(attempt, 10)) * (0.5 + random / 2))
   )
+
+/** One connection that lives as long as the scope, for who wants an answer now or a reason why there is none. */
+export const connectOnce = (
+  options: RabbitConnectionOptions
+): Effect.Effect<RabbitLink, RabbitUnavailable, Scope.Scope> =>
+  Effect.acquireRelease(connectTo(options), (link) => link.end, { interruptible: true })
 
 /** An open connection. One that comes after it was given up waiting for is ended. */
 const connectTo = ({ address, name }: RabbitConnectionOptions): Effect.Effect<RabbitLink, RabbitUnavailable> =>

@@ -25,6 +25,9 @@ export const rabbitUnavailable = (operation: string, error: unknown): RabbitUnav
   return new RabbitUnavailable({ operation, reason, ...(typeof code === "number" ? { code } : {}) })
 }
 
+/** Whether a message was refused by its queue, which is full or just being made: amqplib has no other word for it. */
+export const isRefusal = (error: unknown): boolean => error instanceof Error && error.message === "message nacked"
+
 /** What is asked on an open connection. */
 const ANSWER_MS = 10_000
 /** How long a connection or channel is waited for that was told to end. */

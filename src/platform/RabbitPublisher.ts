@@ -7,7 +7,7 @@ import type * as Scope from "effect/Scope"
 import type { AnySpan } from "effect/Tracer"
 import { metricsWriter } from "./Metrics.ts"
 import type { RabbitConnection } from "./RabbitConnection.ts"
-import { openConfirmChannel, RabbitUnavailable, rabbitUnavailable } from "./RabbitLink.ts"
+import { isRefusal, openConfirmChannel, RabbitUnavailable, rabbitUnavailable } from "./RabbitLink.ts"
 import { declareQueue, type QueueSpec } from "./rabbitQueues.ts"
 
 /** How long a confirm may take while the server takes messages at all. Then the channel is closed, so that nothing of it can come later. */
@@ -20,8 +20,6 @@ const MAKING_MS = 5_000
 const AGAIN_MS = 50
 /** Messages of one queue that are not confirmed, or wait for the connection; more fail at once. Those who publish keep far below. */
 const UNCONFIRMED = 1_024
-/** How amqplib says that the server refused a message: the queue is full, or just about to be made. */
-const NACKED = "message nacked"
 
 export interface PublishOptions {
   readonly messageId?: string
@@ -92,7 +90,7 @@ export const makeRabbitPublisher = Effect.fnUntraced(function* (
       to.sendToQueue(queue.name, message.content, options, (error: unknown) => {
         if (message.isReturned) refuse(message, new Error("the queue is gone; it is made again"))
         else if (error === null) settle(message, Effect.void)
-        else if ((error as Error).message !== NACKED) refuse(message, error)
+        else if (!isRefusal(error)) refuse(message, error)
         else if (performance.now() < made) setTimeout(() => again(to, message), AGAIN_MS)
         else refuse(message, new Error("it was refused, as when the queue is full"))
       })

@@ -1,5 +1,6 @@
 /** Batches of commands as they are in RabbitMQ: JSON, checked as it is read, since a queue holds whatever was put into it. */
 import type { ConsumeMessage } from "amqplib"
+import * as Cause from "effect/Cause"
 import * as Schema from "effect/Schema"
 import { partitionOf } from "../domain/partition.ts"
 import { AfterForm, ConversationIdForm, FlagForm, SeqForm, UserIdForm } from "../domain/protocol/forms.ts"
@@ -55,6 +56,12 @@ const decodeWire = Schema.decodeUnknownExit(Wire)
 export const encodeBatch = ({ commands, counter, edge }: CommandBatch): Buffer =>
   Buffer.from(JSON.stringify({ v: VERSION, edge, counter, commands }))
 
+const why = (wire: unknown): string => {
+  const exit = decodeWire(wire)
+  const failure = exit._tag === "Failure" ? exit.cause.reasons.find(Cause.isFailReason) : undefined
+  return failure === undefined ? "it does not say why" : failure.error.message.replace(/\s*\n\s*/g, " ")
+}
+
 const unreadable = (reason: string): Unreadable => ({ unreadable: reason })
 
 /**
@@ -69,13 +76,10 @@ export const decodeBatch = (
   let wire: unknown
   try {
     wire = JSON.parse(message.content.toString())
-  } catch (error) {
-    return unreadable(`it is not JSON: ${(error as Error).message}`)
+  } catch {
+    return unreadable("it is not JSON")
   }
-  if (!isWire(wire)) {
-    const exit = decodeWire(wire)
-    return unreadable(exit._tag === "Failure" ? `it is no batch of commands: ${String(exit.cause)}` : "it is no batch")
-  }
+  if (!isWire(wire)) return unreadable(`it is no batch of commands: ${why(wire)}`)
   const astray = wire.commands.find(({ conv }) => partitionOf(conv, partitions) !== partition)
   if (astray !== undefined) return unreadable(`${astray.conv} does not belong to partition ${partition}`)
   const letter = retriedLetter(message)

@@ -17,7 +17,11 @@ export const onChannel = <A>(url: string, work: (channel: Channel) => Promise<A>
   Effect.promise(async () => {
     const model = await connect(url)
     try {
-      return await work(await model.createChannel())
+      const channel = await model.createChannel()
+      const result = await work(channel)
+      // What is written on it comes before its end, but not before the connection's.
+      await channel.close()
+      return result
     } finally {
       await model.close()
     }

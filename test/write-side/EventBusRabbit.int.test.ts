@@ -1,0 +1,175 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Effect, Exit, Layer, Scope } from "effect"
+import type { StoredEvent } from "../../src/domain/events.ts"
+import { EventBus, type Published } from "../../src/write-side/EventBus.ts"
+import { layerRabbit } from "../../src/write-side/EventBusRabbit.ts"
+import { listLetters } from "../../src/write-side/DeadLettersRabbit.ts"
+import { engines } from "../support/engines.ts"
+import { historyOf } from "../support/histories.ts"
+import { freshScope, onChannel, rabbitAddress, until } from "../support/rabbit.ts"
+
+const PARTITIONS = 2
+
+const { logs } = historyOf(31, 400, { partitions: PARTITIONS })
+
+/** One log's queues, and a way to join them. */
+const opened = Effect.gen(function* () {
+  const { amqpUrl } = engines()
+  const scope = yield* freshScope(amqpUrl, PARTITIONS)
+  const address = rabbitAddress(amqpUrl)
+  const join = Effect.map(
+    Layer.build(Layer.fresh(layerRabbit({ address, scope, partitions: PARTITIONS }))),
+    (context) => Context.get(context, EventBus)
+  )
+  return { amqpUrl, address, scope, join }
+})
+
+/** Takes for as long as the scope lives. */
+const taking = Effect.fnUntraced(function* (bus: EventBus["Service"]) {
+  const taken: Array<Published> = []
+  yield* bus.take(64).pipe(
+    Effect.map((batches) => taken.push(...batches)),
+    Effect.forever,
+    Effect.forkScoped
+  )
+  const positions = (partition: number) =>
+    taken.flatMap((batch) => (batch.partition === partition ? batch.events.map(({ position }) => position) : []))
+  return { taken, positions }
+})
+
+/** An event at this position, with a body of so many characters. */
+const eventAt = (position: number, chars: number): StoredEvent => ({
+  ...logs[0]!.find(({ type }) => type === "message")!,
+  type: "message",
+  position,
+  data: { kind: "text", body: "x".repeat(chars) }
+})
+
+describe("EventBus on RabbitMQ", () => {
+  it.live("makes queues that were deleted, and goes on", () =>
+    Effect.gen(function* () {
+      const { amqpUrl, join, scope } = yield* opened
+      const publisher = yield* join
+      const reader = yield* taking(yield* join)
+      const half = logs.map((events) => Math.floor(events.length / 2))
+      const publish = (from: ReadonlyArray<number>, to: ReadonlyArray<number>) =>
+        Effect.forEach(logs, (events, partition) =>
+          publisher
+            .publish({ partition, events: events.slice(from[partition], to[partition]) })
+            // As the relay does.
+            .pipe(Effect.retry({ times: 20 }))
+        )
+      yield* publish([0, 0], half)
+      yield* until("the first half comes", () => reader.taken.length === PARTITIONS)
+      yield* onChannel(amqpUrl, async (channel) => {
+        for (let partition = 0; partition < PARTITIONS; partition++)
+          await channel.deleteQueue(`darda.${scope}.events.${partition}`)
+      })
+      yield* publish(
+        half,
+        logs.map(({ length }) => length)
+      )
+      const all = logs.map((events) => events.map(({ position }) => position))
+      yield* until("the rest comes", () => all.every((events, p) => reader.positions(p).at(-1) === events.at(-1)))
+      for (const [partition, events] of all.entries())
+        assert.deepStrictEqual([...new Set(reader.positions(partition))], events)
+    })
+  )
+
+  it.live("gives a partition to one reader, and to the other when that leaves", () =>
+    Effect.gen(function* () {
+      const { join } = yield* opened
+      const publisher = yield* join
+      const publish = (events: ReadonlyArray<StoredEvent>) =>
+        Effect.forEach(events, (event) => publisher.publish({ partition: event.partition, events: [event] }))
+      const leaving = yield* Scope.make()
+      const [one, two] = [
+        yield* Effect.flatMap(join, taking).pipe(Scope.provide(leaving)),
+        yield* Effect.flatMap(join, taking)
+      ]
+      const events = logs.flat()
+      yield* publish(events)
+      const total = () => one.taken.length + two.taken.length
+      yield* until("all come", () => total() >= events.length)
+      for (let partition = 0; partition < PARTITIONS; partition++) {
+        const each = [one, two].filter((reader) => reader.positions(partition).length > 0)
+        assert.lengthOf(each, 1)
+        assert.deepStrictEqual(
+          each[0]!.positions(partition),
+          logs[partition]!.map(({ position }) => position)
+        )
+      }
+      yield* Scope.close(leaving, Exit.void)
+      const before = two.taken.length
+      yield* publish(events)
+      yield* until("the other takes all", () => two.taken.length >= before + events.length)
+    })
+  )
+
+  it.live("drops the oldest when nobody takes, and never keeps the publisher waiting", () =>
+    Effect.gen(function* () {
+      const { join } = yield* opened
+      const publisher = yield* join
+      const positions = Array.from({ length: 1_200 }, (_, i) => i + 1)
+      yield* Effect.forEach(
+        positions,
+        (position) => publisher.publish({ partition: 0, events: [eventAt(position, 1)] }),
+        { concurrency: 100, discard: true }
+      )
+      const reader = yield* taking(yield* join)
+      yield* until("the newest comes", () => reader.positions(0).includes(1_200))
+      const came = reader.positions(0)
+      assert.isAtMost(came.length, 1_100)
+      assert.deepStrictEqual(came, positions.slice(-came.length))
+    })
+  )
+
+  it.live("cuts large runs into messages of a bounded size, in order", () =>
+    Effect.gen(function* () {
+      const { join } = yield* opened
+      const publisher = yield* join
+      const reader = yield* taking(yield* join)
+      const events = Array.from({ length: 40 }, (_, i) => eventAt(i + 1, 50_000))
+      yield* publisher.publish({ partition: 0, events: [...events, eventAt(41, 600_000)] })
+      yield* until("all come", () => reader.positions(0).length >= 41)
+      assert.deepStrictEqual(
+        reader.positions(0),
+        Array.from({ length: 41 }, (_, i) => i + 1)
+      )
+      for (const { events } of reader.taken)
+        assert.isTrue(events.length === 1 || JSON.stringify(events).length < 300_000)
+    })
+  )
+
+  it.live("puts aside what it cannot read, and gives the rest", () =>
+    Effect.gen(function* () {
+      const { address, amqpUrl, join, scope } = yield* opened
+      const publisher = yield* join
+      const reader = yield* taking(yield* join)
+      yield* publisher.publish({ partition: 0, events: [eventAt(1, 1)] })
+      const event = eventAt(2, 1)
+      const rubbish = [
+        "{",
+        "[]",
+        "null",
+        JSON.stringify({ v: 2, events: [event] }),
+        JSON.stringify({ v: 1, events: [] }),
+        JSON.stringify({ v: 1, events: [null] }),
+        JSON.stringify({ v: 1, events: [{ ...event, partition: 1 }] }),
+        JSON.stringify({ v: 1, events: [{ ...event, v: 99 }] }),
+        JSON.stringify({ v: 1, events: [{ ...event, position: "2" }] })
+      ]
+      yield* onChannel(amqpUrl, async (channel) => {
+        for (const message of rubbish) channel.sendToQueue(`darda.${scope}.events.0`, Buffer.from(message))
+      })
+      yield* publisher.publish({ partition: 0, events: [event] })
+      yield* until("the rest comes", () => reader.positions(0).length === 2)
+      const { letters } = yield* listLetters({ address, scope }).pipe(
+        Effect.filterOrFail(({ letters }) => letters.length === rubbish.length),
+        Effect.eventually,
+        Effect.timeout("10 seconds")
+      )
+      for (const { queue } of letters) assert.strictEqual(queue, `darda.${scope}.events.0`)
+    })
+  )
+})
