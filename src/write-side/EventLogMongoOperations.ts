@@ -1,9 +1,9 @@
 /** What a batch comes to in MongoDB: the operations of one bulk write. Pure. */
-import type { Document } from "mongodb"
+import type { Binary, Document } from "mongodb"
 import { isTimeline, type StoredEvent } from "../domain/events.ts"
 import { type ConversationId, isDm } from "../domain/ids.ts"
 import type { AppendBatch, PartitionRun } from "./EventLog.ts"
-import { cidKey, COLLECTIONS, edgeField, ID_BASE, memberId } from "./EventLogMongoFormat.ts"
+import { cidKey, COLLECTIONS, edgeField, type HeadDoc, headId, ID_BASE, memberId } from "./EventLogMongoFormat.ts"
 import { encodeEvent, type Growth, outboxEntry, targetOf } from "./EventLogRecords.ts"
 
 /** The collections that operations name, by their place here. */
@@ -12,6 +12,7 @@ const [HEADS, EVENTS, CONVERSATIONS, MEMBERS] = [0, 1, 2, 3] as const
 
 export type Operation =
   | { readonly insert: number; readonly document: Document }
+  | { readonly delete: number; readonly filter: Document }
   | { readonly update: number; readonly filter: Document; readonly updateMods: Document; readonly upsert?: boolean }
 
 /** How the counters of a partition change: edges that moved get the number `moved`, and those in `gone` are forgotten. */
@@ -29,7 +30,17 @@ export interface Operations {
 /** Bytes of one command, at most: a fourth of what the driver and the server take. */
 const COMMAND_BYTES = 4 * 1024 * 1024
 
-/** The heads come first, so that a batch of a former owner costs little. */
+/** The head of a partition gives way to that of its next epoch: whoever has it in a transaction is refused. */
+export const nextEpoch = (head: HeadDoc, owner: string, session: Binary): readonly [HeadDoc, ...Array<Operation>] => {
+  const epoch = head.epoch + 1
+  const next = { ...head, _id: headId(head.partition, epoch), epoch, owner, session }
+  return [next, { delete: HEADS, filter: { _id: head._id } }, { insert: HEADS, document: next }]
+}
+
+/**
+ * The heads come first, so that a batch of a former owner costs little. They are found by their epoch alone: who has it knows the position, and ids of events
+ * are taken once.
+ */
 export const operationsOf = (
   batch: AppendBatch,
   grown: ReadonlyMap<ConversationId, Growth>,
@@ -47,7 +58,7 @@ export const operationsOf = (
     relayed.delete(run.partition)
   }
   for (const [partition, $unset] of relayed)
-    operations.push({ update: HEADS, filter: { _id: partition }, updateMods: { $unset } })
+    operations.push({ update: HEADS, filter: { partition }, updateMods: { $unset } })
   let matches = operations.length
 
   for (const { events } of batch.runs)
@@ -67,7 +78,9 @@ export const operationsOf = (
       operations.push({ update: MEMBERS, filter, updateMods: { $set: { conv, user, ...row } }, upsert: true })
       matches++
     } else {
-      operations.push({ update: MEMBERS, filter, updateMods: { $set: row } })
+      // Nothing but marks. What they do not change is not written, and not compared.
+      const { delivered, seen } = row
+      operations.push({ update: MEMBERS, filter, updateMods: { $set: { delivered, seen } } })
       matches++
     }
   }
@@ -83,7 +96,7 @@ const moveHead = (run: PartitionRun, at: number, { gone, moved }: Move, $unset: 
   if (entry !== undefined) $set[`outbox.${entry.from}`] = [entry.to, entry.at]
   return {
     update: HEADS,
-    filter: { _id: partition, epoch, position },
+    filter: { _id: headId(partition, epoch) },
     updateMods: Object.keys($unset).length === 0 ? { $set } : { $set, $unset }
   }
 }

@@ -22,6 +22,8 @@ import {
 import { decodeEvent, glance, MAX_ROWS } from "./EventLogRecords.ts"
 
 const BARRIER = "barrier"
+/** How often heads are read that are not complete. */
+const HEADS_TRIES = 10
 /** The newest event of each of the conversations: the index is entered once for each, and nothing else of it is read. */
 const newestOf = (convs: ReadonlyArray<ConversationId>): Array<Document> => [
   { $match: { conv: { $in: convs } } },
@@ -54,10 +56,14 @@ export class Reader {
     const session = this.#mongo.client.startSession({ causalConsistency: true })
     try {
       await this.#is.meta.updateOne({ _id: BARRIER }, { $inc: { reads: 1 } }, { upsert: true, session })
-      const heads = await this.#is.heads.find({}, { projection: { position: 1 }, session }).toArray()
-      const positions = new Array<number>(this.#partitions).fill(0)
-      for (const { _id, position } of heads) positions[_id] = position
-      return positions
+      for (let tries = 0; tries < HEADS_TRIES; tries++) {
+        const heads = await this.#is.heads.find({}, { projection: { partition: 1, position: 1 }, session }).toArray()
+        const positions = new Array<number>(this.#partitions).fill(-1)
+        for (const { partition, position } of heads) positions[partition] = Math.max(positions[partition]!, position)
+        // One that gives way to that of the next epoch meanwhile may be met in both forms, or in none.
+        if (!positions.includes(-1)) return positions
+      }
+      throw new Error("the heads of some partitions are missing")
     } finally {
       await session.endSession()
     }
@@ -230,11 +236,11 @@ export class Reader {
     readonly limit: number
     readonly partition?: number
   }): Promise<ReadonlyArray<OutboxEntry>> {
-    const filter: Filter<HeadDoc> = options.partition === undefined ? {} : { _id: options.partition }
-    const heads = await this.#is.heads.find(filter, { projection: { outbox: 1 } }).toArray()
+    const filter: Filter<HeadDoc> = options.partition === undefined ? {} : { partition: options.partition }
+    const heads = await this.#is.heads.find(filter, { projection: { partition: 1, outbox: 1 } }).toArray()
     return heads
-      .flatMap(({ _id, outbox }) =>
-        Object.entries(outbox).map(([from, [to, at]]) => ({ partition: _id, from: Number(from), to, at }))
+      .flatMap(({ outbox, partition }) =>
+        Object.entries(outbox).map(([from, [to, at]]) => ({ partition, from: Number(from), to, at }))
       )
       .filter(({ at }) => at <= options.until)
       .sort((a, b) => a.at - b.at || a.partition - b.partition || a.from - b.from)

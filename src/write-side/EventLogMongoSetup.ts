@@ -5,15 +5,7 @@ import type { Db } from "mongodb"
 import { randomBytes, randomUUID } from "node:crypto"
 import { type MongoConnection, mongoCode, mongoReason, mongoTlsTrouble } from "../platform/MongoConnection.ts"
 import { LogUnavailable, LogUnusable } from "./EventLog.ts"
-import {
-  COLLECTIONS,
-  collections,
-  collectionsOf,
-  FORMAT,
-  type HeadDoc,
-  indexes,
-  type LogDoc
-} from "./EventLogMongoFormat.ts"
+import { COLLECTIONS, collections, collectionsOf, FORMAT, headId, indexes, type LogDoc } from "./EventLogMongoFormat.ts"
 
 /** Of MongoDB 8.0, the first that writes to several collections with one command. */
 const WIRE_VERSION = 25
@@ -38,16 +30,22 @@ const steps: ReadonlyArray<(db: Db, partitions: number) => Promise<void>> = [
       await db.command({ create: name, ...options }).catch(unless(48))
     }
     for (const [name, index] of indexes) await db.command({ createIndexes: name, indexes: [index] })
-    await collectionsOf(db).heads.bulkWrite(
-      Array.from({ length: partitions }, (_, partition) => ({
-        updateOne: { filter: { _id: partition }, update: { $setOnInsert: emptyHead }, upsert: true }
-      })),
-      { ordered: false }
-    )
+    await collectionsOf(db)
+      .heads.bulkWrite(
+        Array.from({ length: partitions }, (_, partition) => ({
+          updateOne: {
+            filter: { partition },
+            update: { $setOnInsert: { _id: headId(partition, 0), ...emptyHead } },
+            upsert: true
+          }
+        })),
+        { ordered: false }
+      )
+      .catch(unless(11000))
   }
 ]
 
-const emptyHead: Omit<HeadDoc, "_id"> = { position: 0, epoch: 0, owner: "", session: null, counters: {}, outbox: {} }
+const emptyHead = { epoch: 0, position: 0, owner: "", session: null, counters: {}, outbox: {} }
 
 /** Swallows one error of the server: what is to be made is there. */
 const unless =

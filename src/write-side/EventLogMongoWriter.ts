@@ -3,8 +3,16 @@ import type { Binary, ClientSession, Document } from "mongodb"
 import type { ConversationId, Seq } from "../domain/ids.ts"
 import type { MongoConnection } from "../platform/MongoConnection.ts"
 import type { AppendBatch, OutboxEntry, PartitionHead, PartitionRun } from "./EventLog.ts"
-import { type Collections, collectionsOf, edgeOf, type HeadDoc, ID_BASE, memberId } from "./EventLogMongoFormat.ts"
-import { commandsOf, type Move, type Operation, operationsOf } from "./EventLogMongoOperations.ts"
+import {
+  type Collections,
+  collectionsOf,
+  edgeOf,
+  type HeadDoc,
+  headId,
+  ID_BASE,
+  memberId
+} from "./EventLogMongoFormat.ts"
+import { commandsOf, type Move, nextEpoch, type Operation, operationsOf } from "./EventLogMongoOperations.ts"
 import { Certain, transact, TryAgain } from "./EventLogMongoTransaction.ts"
 import { encodeEvent, type Growth, growthOf, MalformedBatch, MAX_COUNTERS } from "./EventLogRecords.ts"
 
@@ -41,10 +49,13 @@ interface WriteError {
   readonly errmsg: string
 }
 
-/** What is known of a partition while this process owns it: its edges, least recently moved first, and the number of their last move. */
+/** What is known of a partition while this process owns it. */
 interface Owned {
   readonly epoch: number
+  position: number
+  /** Least recently moved first. */
   readonly edges: Set<string>
+  /** The number of the last move. */
   moved: number
 }
 
@@ -86,7 +97,13 @@ export class Writer {
     const grown = growthOf(batch, this.#partitions)
     await this.#checkNewest(grown)
     const moves = new Map<number, Move>()
-    for (const run of batch.runs) moves.set(run.partition, moveOf(run, await this.#ownedBy(run)))
+    const moved: Array<number> = []
+    for (const run of batch.runs) {
+      const owned = await this.#ownedBy(run)
+      if (owned.position !== run.position) moved.push(run.partition)
+      moves.set(run.partition, moveOf(run, owned))
+    }
+    if (moved.length > 0) throw new HeadsMoved(moved)
     const { matches, operations } = operationsOf(batch, grown, moves)
     if (operations.length === 0) return
     try {
@@ -101,9 +118,10 @@ export class Writer {
       if (!(cause instanceof NotNew)) for (const { partition } of batch.runs) this.#owned.delete(partition)
       throw cause
     }
-    for (const { counters, partition } of batch.runs) {
+    for (const { counters, events, partition } of batch.runs) {
       const owned = this.#owned.get(partition)!
       const { gone, moved } = moves.get(partition)!
+      owned.position += events.length
       owned.moved = moved
       for (const edge of Object.keys(counters)) {
         owned.edges.delete(edge)
@@ -128,23 +146,24 @@ export class Writer {
   ): Promise<ReadonlyArray<PartitionHead>> {
     const wrong = partitions.find((partition) => !(partition >= 0 && partition < this.#partitions))
     if (wrong !== undefined) throw new MalformedBatch(`There is no partition ${wrong}.`)
-    const _id = { $in: [...new Set(partitions)] }
+    const claimed = { partition: { $in: [...new Set(partitions)] } }
     for (const partition of partitions) this.#owned.delete(partition)
     const session = this.#session.id!.id
     const heads = await transact(this.#session, {
       signal,
       retried: this.#retried,
       work: async () => {
-        await this.#endSessions(await this.#is.heads.find({ _id }, { projection: { session: 1 } }).toArray())
-        const heads = await this.#is.heads.find({ _id }, { session: this.#session }).toArray()
-        await this.#bulk(
-          heads.map((head) => ({
-            update: 0,
-            filter: { _id: head._id, epoch: head.epoch },
-            updateMods: { $set: { epoch: head.epoch + 1, owner, session } }
-          }))
-        )
-        return new Map(heads.map((head) => [head._id, { ...head, epoch: head.epoch + 1 }]))
+        await this.#endSessions(await this.#is.heads.find(claimed, { projection: { session: 1 } }).toArray())
+        const heads = await this.#is.heads.find(claimed, { session: this.#session }).toArray()
+        const operations: Array<Operation> = []
+        const raised = heads.map((head) => {
+          const [next, ...replaced] = nextEpoch(head, owner, session)
+          operations.push(...replaced)
+          return next
+        })
+        const { error } = await this.#bulk(operations)
+        if (error !== undefined) throw error
+        return new Map(raised.map((head) => [head.partition, head]))
       },
       // Epochs only have to grow: one that nobody was told of does no harm.
       landed: async () => undefined
@@ -161,7 +180,7 @@ export class Writer {
     for (const { from, partition } of entries)
       fields.set(partition, { ...fields.get(partition), [`outbox.${from}`]: 1 })
     await this.#is.heads.bulkWrite(
-      [...fields].map(([_id, $unset]) => ({ updateOne: { filter: { _id }, update: { $unset } } })),
+      [...fields].map(([partition, $unset]) => ({ updateOne: { filter: { partition }, update: { $unset } } })),
       { ordered: false }
     )
   }
@@ -170,13 +189,14 @@ export class Writer {
     const moves = Object.entries(head.counters)
       .map(([field, [counter, moved]]) => ({ edge: edgeOf(field), counter, moved }))
       .sort((a, b) => a.moved - b.moved)
-    this.#owned.set(head._id, {
+    this.#owned.set(head.partition, {
       epoch: head.epoch,
+      position: head.position,
       edges: new Set(moves.map(({ edge }) => edge)),
       moved: moves.at(-1)?.moved ?? 0
     })
     return {
-      partition: head._id,
+      partition: head.partition,
       position: head.position,
       epoch: head.epoch,
       counters: Object.fromEntries(moves.map(({ counter, edge }) => [edge, counter]))
@@ -189,7 +209,7 @@ export class Writer {
     if (known?.epoch === epoch) return known
     const session = this.#session.id!.id
     const head = await this.#is.heads.findOneAndUpdate(
-      { _id: partition, epoch },
+      { _id: headId(partition, epoch) },
       { $set: { session } },
       { returnDocument: "after" }
     )
@@ -236,8 +256,9 @@ export class Writer {
     if (error === undefined && matched === matches) return true
     // Nothing will come of this transaction, and what is looked at now is what is outside of it.
     await this.#session.abortTransaction()
-    const ids = batch.runs.map(({ partition }) => partition)
-    const heads = new Map((await this.#is.heads.find({ _id: { $in: ids } }).toArray()).map((head) => [head._id, head]))
+    const partition = { $in: batch.runs.map((run) => run.partition) }
+    const found = await this.#is.heads.find({ partition }).toArray()
+    const heads = new Map(found.map((head) => [head.partition, head]))
     const differ = (field: "epoch" | "position"): ReadonlyArray<number> =>
       batch.runs.filter((run) => heads.get(run.partition)?.[field] !== run[field]).map(({ partition }) => partition)
     const taken = differ("epoch")
