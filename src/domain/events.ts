@@ -1,5 +1,5 @@
 import type { ClientId, ConversationId, Seq, UserId } from "./ids.ts"
-import type { EventData as TimelineData } from "./protocol/server-frames.ts"
+import type { EventData as TimelineData, EventFrame } from "./protocol/server-frames.ts"
 
 /** The version that new events are written with. Raise it together with a step in {@link upcast}. */
 export const EVENT_VERSION = 1
@@ -54,6 +54,10 @@ export type StoredEvent = NewEvent & {
 
 /** A stored event that has a seq: everything but marks. */
 export type TimelineEvent = Exclude<StoredEvent, { readonly type: "marked" }>
+
+/** The event as clients are given it: without what only the log needs. */
+export const toEventFrame = ({ at, by, cid, conv, data, seq, type }: TimelineEvent): EventFrame =>
+  ({ t: "event", conv, seq, type, by, at, cid, data }) as EventFrame
 
 export const isTimeline = (event: StoredEvent): event is TimelineEvent => event.type !== "marked"
 

@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer"
-import type { StoredEvent, TimelineEvent } from "../domain/events.ts"
+import { type StoredEvent, type TimelineEvent, toEventFrame } from "../domain/events.ts"
 import { BATCH_OBJECTS, FRAME_BYTES } from "../domain/protocol/limits.ts"
 import type { Signal } from "../platform/Router.ts"
 import type { ServerFrame } from "../domain/protocol/server-frames.ts"
@@ -29,8 +29,9 @@ export class Frame {
   readonly payload: Buffer
   #wire: Buffer | undefined
 
-  constructor(frame: ServerFrame) {
-    this.payload = Buffer.from(JSON.stringify(frame))
+  /** Of an object, or of one that is encoded already. */
+  constructor(frame: ServerFrame | Buffer) {
+    this.payload = Buffer.isBuffer(frame) ? frame : Buffer.from(JSON.stringify(frame))
   }
 
   /** The object as a WebSocket frame of its own. */
@@ -66,17 +67,7 @@ export const coalesce = (frames: ReadonlyArray<Frame>): ReadonlyArray<Buffer> =>
 }
 
 /** The event as everybody but the session that caused it is given it. */
-export const eventFrame = (event: TimelineEvent): Frame =>
-  new Frame({
-    t: "event",
-    conv: event.conv,
-    seq: event.seq,
-    type: event.type,
-    by: event.by,
-    at: event.at,
-    cid: event.cid,
-    data: event.data
-  } as ServerFrame)
+export const eventFrame = (event: TimelineEvent): Frame => new Frame(toEventFrame(event))
 
 /** What stands for the event towards the session that caused it: `reply` to a request, `ack` to the rest. */
 export const answerFrame = (

@@ -296,7 +296,7 @@ export class Node {
     for (const item of items) {
       switch (item._tag) {
         case "MessagePersisted":
-          this.#event(item.event, item.users)
+          this.#event(item)
           break
         case "Answer":
           this.#requests.get(item.answer.session)?.answer(item.answer)
@@ -340,11 +340,11 @@ export class Node {
     if (position > this.#seen[partition]!) this.#seen[partition] = position
   }
 
-  #event(event: TimelineEvent, users: ReadonlyArray<UserId>): void {
+  #event({ event, frame: encoded, users }: Extract<NodeItem, { readonly _tag: "MessagePersisted" }>): void {
     this.#see(event.partition, event.position)
     if (event.type === "members" || event.type === "created") this.#audiences.forget(event.conv)
     let made: Frame | undefined
-    const frame = (): Frame => (made ??= eventFrame(event))
+    const frame = (): Frame => (made ??= encoded === undefined ? eventFrame(event) : new Frame(encoded()))
     const session = event.origin?.session
     if (session !== undefined) {
       this.#requests.get(session)?.persisted(event)

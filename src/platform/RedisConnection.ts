@@ -178,6 +178,12 @@ export const pipelined = async (
   client: Redis,
   commands: ReadonlyArray<RedisCommand>
 ): Promise<ReadonlyArray<unknown>> => {
+  if (commands.length === 1) {
+    // Half the cost of a pipeline of one.
+    const [name, ...args] = commands[0]!
+    const methods = client as unknown as Record<string, (...args: ReadonlyArray<unknown>) => Promise<unknown>>
+    return [await methods[name]!(...args)]
+  }
   const replies = await settled(client, commands)
   for (const reply of replies) if (reply instanceof Error) throw reply
   return replies

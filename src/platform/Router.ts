@@ -1,3 +1,4 @@
+import type { Buffer } from "node:buffer"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -51,7 +52,11 @@ export type ReceiptChange =
 /** What is appended to a node's stream. A node takes its items in the order in which they were appended. */
 export type NodeItem =
   /** For the users concerned on that node; the session in `event.origin` is answered with it. */
-  | (MessagePersisted & { readonly users: ReadonlyArray<UserId> })
+  | (MessagePersisted & {
+      readonly users: ReadonlyArray<UserId>
+      /** The event's frame as JSON in UTF-8, where it came encoded. The event is then without its digest, and has an origin only where that is this node. */
+      readonly frame?: () => Buffer
+    })
   | { readonly _tag: "Answer"; readonly answer: Answer }
   | {
       readonly _tag: "Receipt"

@@ -12,7 +12,7 @@ import {
   type RedisUnavailable
 } from "./RedisConnection.ts"
 import { type NodeItem, Router, RouterUnavailable } from "./Router.ts"
-import { encodeItems } from "./RouterRedisItems.ts"
+import { Encoder } from "./RouterRedisItems.ts"
 import { makeKeys, nodeOf, type RouterKeys } from "./RouterRedisKeys.ts"
 import { Lease, STREAM_KEPT_MS } from "./RouterRedisLease.ts"
 import { Routes } from "./RouterRedisRoutes.ts"
@@ -69,12 +69,13 @@ export const makeRouterRedis = Effect.fn("RouterRedis.make")(function* (
   const appendAll = (streams: ReadonlyMap<string, ReadonlyArray<NodeItem>>): Effect.Effect<void, RouterUnavailable> =>
     Effect.suspend(() => {
       const commands: Array<RedisCommand> = []
+      const encoder = new Encoder()
       for (const [target, items] of streams) {
         // A process that is no edge has no stream.
         if (!edge && target === node) continue
         const lease = keys.lease(target)
         const key = keys.stream(target)
-        for (const { frames, meta } of encodeItems(items))
+        for (const { frames, meta } of encoder.encode(target, items))
           commands.push([named("append"), 2, lease, key, meta, frames, STREAM_BYTES, STREAM_KEPT_MS])
       }
       if (commands.length === 0) return Effect.void

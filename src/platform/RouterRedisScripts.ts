@@ -130,8 +130,11 @@ if #users == 0 then redis.call('HDEL', KEYS[1], '*' .. ARGV[1]) end
 redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - ARGV[2])
 return answer`)
 
-/** KEYS routes of one part; ARGV incarnation. */
-const canary = lua(`return redis.call('HSET', KEYS[1], '*' .. ARGV[1], '')`)
+/**
+ * KEYS routes of one part; ARGV incarnation. The value is so long that Redis keeps the hash as a table from the first user on: its compact form for up to
+ * 512 short values is searched from end to end, by every look-up.
+ */
+const canary = lua(`return redis.call('HSET', KEYS[1], '*' .. ARGV[1], string.rep('-', 65))`)
 
 /** KEYS nodes; ARGV incarnation. Ends it now. */
 const leave = lua(`${NOW}return redis.call('ZADD', KEYS[1], 'XX', now - 1, ARGV[1])`)

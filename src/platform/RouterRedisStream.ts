@@ -159,7 +159,7 @@ export class NodeStream {
     this.#waiting += size
     const into = this.#after ?? this.#items
     try {
-      for (const item of decodeItems(meta, frames)) into.push(item)
+      for (const item of decodeItems(this.node, meta, frames)) into.push(item)
     } catch {
       this.lose(`entry ${found} of it cannot be read; it may be of another version of Darda`)
       return false

@@ -196,9 +196,9 @@ class RelayLive {
         if (item._tag === "Answer" || (item._tag === "Receipt" && item.counted)) continue
         for (const user of item.recipients) users.add(user)
       }
-      const routes = new Map<string, ReadonlySet<UserId>>()
+      const routes = new Map<string, Held>()
       if (users.size > 0)
-        for (const [node, held] of yield* this.#router.routes([...users])) routes.set(node, new Set(held))
+        for (const [node, held] of yield* this.#router.routes([...users])) routes.set(node, heldBy(new Set(held)))
       const streams = new Map<string, Array<NodeItem>>()
       for (const item of outgoing) {
         if (item._tag === "Answer") {
@@ -219,12 +219,12 @@ class RelayLive {
 
   #address(
     streams: Map<string, Array<NodeItem>>,
-    routes: ReadonlyMap<string, ReadonlySet<UserId>>,
+    routes: ReadonlyMap<string, Held>,
     item: Extract<Outgoing, { readonly _tag: "Event" | "Receipt" }>
   ): void {
     let origin = item._tag === "Event" ? item.event.origin?.node : undefined
     for (const [node, held] of routes) {
-      const users = item.recipients.filter((user) => held.has(user))
+      const users = held(item.recipients)
       if (users.length === 0 && node !== origin) continue
       if (node === origin) origin = undefined
       streamOf(streams, node).push(nodeItem(item, users))
@@ -361,6 +361,18 @@ class RelayLive {
       }
     }
   )
+}
+
+/** Which of these users a node holds. Messages in one conversation have the same recipients, and get the same answer. */
+type Held = (recipients: ReadonlyArray<UserId>) => ReadonlyArray<UserId>
+
+const heldBy = (users: ReadonlySet<UserId>): Held => {
+  const known = new Map<ReadonlyArray<UserId>, ReadonlyArray<UserId>>()
+  return (recipients) => {
+    let held = known.get(recipients)
+    if (held === undefined) known.set(recipients, (held = recipients.filter((user) => users.has(user))))
+    return held
+  }
 }
 
 const streamOf = (streams: Map<string, Array<NodeItem>>, node: string): Array<NodeItem> => {
