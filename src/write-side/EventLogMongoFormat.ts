@@ -93,11 +93,21 @@ export const memberRange = (conv: ConversationId) => ({ $gt: `${conv} `, $lt: `$
  * what is written together lies together in the index.
  */
 export const cidKey = (conv: ConversationId, by: UserId, cid: string): Binary => {
+  const name = `${conv} ${by} ${cid}`
+  const known = recentKeys.get(name)
+  if (known !== undefined) return known
   const bytes = Buffer.allocUnsafe(20)
   bytes.writeUInt32BE(partitionOf(conv, 2 ** 32))
-  hash("sha256", `${conv} ${by} ${cid}`, "buffer").copy(bytes, 4, 0, 16)
-  return new BinaryOf(bytes)
+  hash("sha256", name, "buffer").copy(bytes, 4, 0, 16)
+  const key = new BinaryOf(bytes)
+  if (recentKeys.size >= RECENT_KEYS) recentKeys.clear()
+  recentKeys.set(name, key)
+  return key
 }
+
+/** A batch asks for its keys before it is decided and again when it is appended, and hashing is not cheap. */
+const recentKeys = new Map<string, Binary>()
+const RECENT_KEYS = 2_048
 
 /** An edge's boot id as the name of a field, in which dots and dollars would mean something. */
 export const edgeField = (edge: string): string =>
