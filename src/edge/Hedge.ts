@@ -40,6 +40,8 @@ export interface HedgeOptions {
   readonly afterMs: number
   readonly now: () => number
   readonly router: Router["Service"]
+  /** The head of a partition as this node has seen it. */
+  readonly seen: (partition: number) => number
   /** The heads of the log, from the log: a failure says that it is away. */
   readonly heads: Effect.Effect<Vector, LogUnavailable>
   /** The members of the conversation; undefined when this user is none of them, as far as is known now. */
@@ -142,12 +144,24 @@ export class Hedge {
       if (!this.#options.sent(pending)) pending.isDone = true
     }
     if (this.#asking) return undefined
-    const messages = this.#overdue.filter(
-      (one) => one.isSent && !one.isDone && one.live === undefined && one.message !== undefined && one.due <= now
-    )
+    const messages: Array<Pending> = []
+    for (const pending of this.#overdue) {
+      if (!pending.isSent || pending.isDone || pending.live !== undefined || pending.message === undefined) continue
+      if (pending.due > now) continue
+      // Where commits come in there is nothing to ask: it is busy, and does not stand still.
+      if (!this.#moved(pending, this.#options.seen(pending.partition), now)) messages.push(pending)
+    }
     if (messages.length === 0) return undefined
     this.#asking = true
     return this.#goOut(messages).pipe(Effect.ensuring(Effect.sync(() => void (this.#asking = false))))
+  }
+
+  /** Whether its partition has committed something since it was looked at; then it is looked at again later. */
+  #moved(pending: Pending, head: number, now: number): boolean {
+    if (head <= pending.baseline) return false
+    pending.baseline = head
+    pending.due = now + this.#options.afterMs
+    return true
   }
 
   /** Sends those messages out of which the partition has committed nothing since they were offered. */
@@ -156,12 +170,7 @@ export class Hedge {
     return Effect.gen({ self: this }, function* () {
       const answered = yield* Effect.result(Effect.timeout(heads, afterMs))
       for (const pending of messages) {
-        const head = answered._tag === "Success" ? answered.success[pending.partition]! : pending.baseline
-        if (head > pending.baseline) {
-          pending.baseline = head
-          pending.due = now() + afterMs
-          continue
-        }
+        if (answered._tag === "Success" && this.#moved(pending, answered.success[pending.partition]!, now())) continue
         const { by, cid, conv, message: data, session } = pending
         const members = yield* Effect.result(audience(by, conv))
         // Not a member as far as is known, or answered while that was being found out.

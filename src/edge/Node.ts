@@ -130,6 +130,7 @@ export class Node {
         partitions: options.log.partitions,
         now: options.now,
         router: options.router,
+        seen: (partition) => this.#seen[partition]!,
         heads: this.barrier,
         audience: (user, conv) => this.#audiences.of(user, conv),
         sent: (pending) => this.#sessions.get(pending.session)?.sent(pending) === true

@@ -50,11 +50,11 @@ export const commandQueue = (scope: string, partition: number): QueueSpec =>
     }
   )
 
-/** Batches of events of one partition. When it is full the oldest are dropped: whoever projects finds them in the log. */
-export const eventQueue = (scope: string, partition: number): QueueSpec =>
+/** Batches of events of all partitions. When it is full the oldest are dropped: whoever projects finds them in the log. */
+export const eventQueue = (scope: string): QueueSpec =>
   quorum(
-    `${queuePrefix(scope)}events.${partition}`,
-    { messages: 1_000, bytes: 16 * 1024 * 1024, atBound: "drop-head" },
+    `${queuePrefix(scope)}events`,
+    { messages: 1_000, bytes: 64 * 1024 * 1024, atBound: "drop-head" },
     { "x-single-active-consumer": true }
   )
 

@@ -221,7 +221,8 @@ const pick = ({ level, message, time }: Record<string, unknown>) => ({ time, lev
 describe("the command", () => {
   it("lists its commands, and every setting with serve --help", async () => {
     const help = await darda(["--help"], {}).ended
-    for (const name of ["serve", "replay", "verify", "outbox", "dead-letters", "doctor", "load"]) assert.include(help.stdout, name)
+    for (const name of ["serve", "replay", "verify", "outbox", "dead-letters", "doctor", "load"])
+      assert.include(help.stdout, name)
     const serveHelp = await darda(["serve", "--help"], {}).ended
     for (const { allowed, doc, name } of settingsRows()) {
       for (const text of [name, allowed, doc]) assert.include(serveHelp.stdout, text)

@@ -35,8 +35,8 @@ export const freshScope = (url: string, partitions: number) =>
       onChannel(url, async (channel) => {
         for (let partition = 0; partition < partitions; partition++) {
           await channel.deleteQueue(`darda.${scope}.commands.${partition}`)
-          await channel.deleteQueue(`darda.${scope}.events.${partition}`)
         }
+        await channel.deleteQueue(`darda.${scope}.events`)
         await channel.deleteQueue(`darda.${scope}.dead-letters`)
       })
   )
