@@ -113,6 +113,9 @@ export class Connection {
   receive(text: string): void {
     if (this.#closing) return
     this.pong()
+    const { traffic } = this.node
+    traffic.framesIn++
+    traffic.bytesIn += text.length
     if (this.#inbox === undefined) {
       try {
         this.#act(this.#parse(text))
@@ -178,6 +181,9 @@ export class Connection {
 
   /** Queues a frame. A full queue ends the connection: it resumes with what it has. */
   push(frame: Frame): void {
+    const { traffic } = this.node
+    traffic.framesOut++
+    traffic.bytesOut += frame.payload.length
     if (this.out.push(frame) || this.#closing) return
     this.#end(CLOSE.slowConsumer)
     // The queue waits for this socket, so the close frame must not wait for the queue.
@@ -356,10 +362,12 @@ export class Connection {
   /** The command that this was is answered. */
   #answered(conv: ConversationId, cid: ClientId): Pending | undefined {
     const key = `${conv}\n${cid}`
-    const pending = this.#inFlight?.get(key)?.pending
-    this.#inFlight?.delete(key)
-    if (pending !== undefined) pending.isDone = true
-    return pending
+    const waiting = this.#inFlight?.get(key)
+    if (waiting === undefined) return undefined
+    this.#inFlight!.delete(key)
+    this.node.metrics.update("persistMillis", this.node.now() - waiting.at)
+    if (waiting.pending !== undefined) waiting.pending.isDone = true
+    return waiting.pending
   }
 
   /** An event of this session is about to be answered. */
@@ -372,6 +380,7 @@ export class Connection {
     const { cid, conv } = pending
     const waiting = this.#inFlight?.get(`${conv}\n${cid}`)
     if (waiting?.pending !== pending) return false
+    this.node.metrics.update("hedgedSent", 1)
     if (waiting.rid === undefined) this.push(new Frame({ t: "ack", cid, conv, state: "sent" }))
     return true
   }

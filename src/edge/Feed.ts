@@ -3,6 +3,7 @@ import { adds, removedBy, type TimelineEvent } from "../domain/events.ts"
 import type { ConversationId, Seq, UserId } from "../domain/ids.ts"
 import type { Vector } from "../domain/partition.ts"
 import { REPLAY_PER_CONVERSATION } from "../domain/protocol/limits.ts"
+import type { MetricsWriter } from "../platform/Metrics.ts"
 import type { MissedConversation, Queries, QueryRefused } from "../read-side/Queries.ts"
 import { answerFrame, eventFrame, Frame } from "./Frame.ts"
 import type { Outgoing } from "./Outgoing.ts"
@@ -39,6 +40,7 @@ export interface FeedOwner {
   readonly user: UserId
   readonly out: Outgoing
   readonly node: {
+    readonly metrics: Pick<MetricsWriter, "update">
     readonly partitionOf: (conv: ConversationId) => number
     readonly queries: Queries["Service"]
     /** Starts repairing, in the background. */
@@ -232,14 +234,20 @@ export class Feed {
     if (given !== undefined && given.seq > 0) {
       if (event.seq <= given.seq) return
       if (event.seq === given.seq + 1) this.#give(event, frame)
-      else this.#hole(event.conv, given.seq, event.seq)
+      else this.#missing(event, given.seq)
       return
     }
     const start = floor[event.partition]!
     if (event.position <= start) return
     const follows = event.prev <= start && given === undefined
     if (follows || adds(event, this.#owner.user)) this.#give(event, frame)
-    else this.#hole(event.conv, undefined, event.seq)
+    else this.#missing(event, undefined)
+  }
+
+  /** Something came that does not follow on. */
+  #missing(event: TimelineEvent, after: Seq | undefined): void {
+    this.#owner.node.metrics.update("holes", 1)
+    this.#hole(event.conv, after, event.seq)
   }
 
   /**

@@ -86,7 +86,9 @@ export class Node {
   readonly progress: Array<number>
   /** How often a part of the stream was lost. */
   losses = 0
-  readonly #metrics: MetricsWriter
+  readonly metrics: MetricsWriter
+  /** What went in and out since the last tick: counted in numbers, since it is counted for every frame. */
+  readonly traffic = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0 }
 
   readonly #bus: CommandBus["Service"]
   readonly #router: Router["Service"]
@@ -120,7 +122,7 @@ export class Node {
     this.#bus = options.bus
     this.#router = options.router
     this.#auth = options.auth
-    this.#metrics = options.metrics
+    this.metrics = options.metrics
     this.progress = new Array<number>(options.log.partitions).fill(0)
     this.#seen = new Array<number>(options.log.partitions).fill(0)
     this.#audiences = new Audiences(options.queries, options.now, () => this.#seen)
@@ -155,12 +157,12 @@ export class Node {
   }
 
   opened(connection: Connection): void {
-    this.#metrics.update("connects", 1)
+    this.metrics.update("connects", 1)
     this.#sessions.set(connection.id, connection)
   }
 
   closedWith(close: CloseCode): void {
-    this.#metrics.closed(close.code)
+    this.metrics.closed(close.code)
   }
 
   /** A connection is known by its user from here on; the user's oldest makes room when there are too many. */
@@ -326,7 +328,7 @@ export class Node {
    */
   lost(): void {
     const loss = ++this.losses
-    this.#metrics.update("streamLosses", 1)
+    this.metrics.update("streamLosses", 1)
     for (const connection of this.#sessions.values()) connection.feed?.suspend(this.progress)
     for (const listeners of this.#listeners.values()) for (const listener of listeners) listener.lost()
     this.fork(reattachAll(this, () => this.losses === loss))
@@ -343,6 +345,8 @@ export class Node {
 
   #event({ event, frame: encoded, users }: Extract<NodeItem, { readonly _tag: "MessagePersisted" }>): void {
     this.#see(event.partition, event.position)
+    // Clocks differ between machines; what is before its time took no time.
+    this.metrics.update("deliverMillis", Math.max(0, this.now() - event.at))
     if (event.type === "members" || event.type === "created") this.#audiences.forget(event.conv)
     let made: Frame | undefined
     const frame = (): Frame => (made ??= encoded === undefined ? eventFrame(event) : new Frame(encoded()))
@@ -452,7 +456,11 @@ export class Node {
       if (isLate) connection.pong()
       connection.tick(now, cursorOf)
     }
-    this.#metrics.update("connections", this.#sessions.size)
+    this.metrics.update("connections", this.#sessions.size)
+    for (const name of ["framesIn", "framesOut", "bytesIn", "bytesOut"] as const) {
+      this.metrics.update(name, this.traffic[name])
+      this.traffic[name] = 0
+    }
   }
 
   /** Every connection, for what concerns them all. */

@@ -19,6 +19,7 @@ const ATTEMPTS = 5
  */
 export const attach = Effect.fnUntraced(function* (connection: Connection, hello: Hello): Effect.fn.Return<void> {
   const { node } = connection
+  const began = node.now()
   const identity = yield* Effect.result(node.identify(hello))
   if (connection.isClosing) return
   if (identity._tag === "Failure") return connection.close(CLOSE.refused)
@@ -55,6 +56,8 @@ export const attach = Effect.fnUntraced(function* (connection: Connection, hello
 
   const { barrier, missed, resumed, since } = result.success
   const recovered = resumed && since !== undefined
+  node.metrics.update("attachMillis", node.now() - began)
+  if (resumed) node.metrics.update("resumed", missed.length)
   // Nothing of what was missed has been given yet, so a resumed connection is told its own cursor, and an unknown one becomes "nothing".
   const cursor = !resumed ? barrier : (since ?? zeroVector(node.log.partitions))
   connection.push(

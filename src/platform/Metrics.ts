@@ -1,5 +1,6 @@
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
+import { CLOSE } from "../domain/protocol/close-codes.ts"
 
 /**
  * What is measured, for Prometheus at `/metrics`. Labels have few values, fixed in the code: never a user, a conversation or a
@@ -55,8 +56,65 @@ const metrics = {
   deadLetters: Metric.counter("darda_dead_letters_total", {
     description: "Messages in RabbitMQ that could not be read and were put aside",
     incremental: true
+  }),
+  framesIn: Metric.counter("darda_frames_received_total", {
+    description: "Frames that connections sent",
+    incremental: true
+  }),
+  framesOut: Metric.counter("darda_frames_sent_total", {
+    description: "Objects that were queued for connections",
+    incremental: true
+  }),
+  bytesIn: Metric.counter("darda_received_bytes_total", {
+    description: "Characters of the frames that connections sent",
+    incremental: true
+  }),
+  bytesOut: Metric.counter("darda_sent_bytes_total", {
+    description: "Bytes that were queued for connections",
+    incremental: true
+  }),
+  persistMillis: Metric.histogram("darda_accepted_to_persisted_milliseconds", {
+    description: "Time from a command's acceptance by an edge to its answer there",
+    boundaries: Metric.exponentialBoundaries({ start: 1, factor: 2, count: 15 })
+  }),
+  deliverMillis: Metric.histogram("darda_persisted_to_delivered_milliseconds", {
+    description: "Time from an event's decision to its delivery by an edge, by the clocks of both processes",
+    boundaries: Metric.exponentialBoundaries({ start: 1, factor: 2, count: 15 })
+  }),
+  attachMillis: Metric.histogram("darda_attach_milliseconds", {
+    description: "Time from a hello to its welcome",
+    boundaries: Metric.exponentialBoundaries({ start: 1, factor: 2, count: 15 })
+  }),
+  resumed: Metric.histogram("darda_resumed_conversations", {
+    description: "Conversations in which a client that resumed had missed something",
+    boundaries: [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000]
+  }),
+  holes: Metric.counter("darda_holes_total", {
+    description: "Events that did not follow on, so that what lay between was read first",
+    incremental: true
+  }),
+  hedgedSent: Metric.counter("darda_hedged_sent_total", {
+    description: "Commands that were said to be sent, because the log took long",
+    incremental: true
+  }),
+  cacheHits: Metric.counter("darda_conversation_hits_total", {
+    description: "Conversations that the committer had in memory",
+    incremental: true
+  }),
+  cacheMisses: Metric.counter("darda_conversation_misses_total", {
+    description: "Conversations that the committer read from the log",
+    incremental: true
+  }),
+  outboxOverdue: Metric.gauge("darda_outbox_overdue_entries", {
+    description:
+      "Entries of the outbox older than 2 s, in the last sweep; it looks at some and not all where there are many"
+  }),
+  outboxAge: Metric.gauge("darda_outbox_oldest_seconds", {
+    description: "Age of the oldest entry of the outbox in the last sweep; 0 when none is older than 2 s"
   })
 } as const
+
+const counters = Object.values(metrics).filter((metric) => metric.type === "Counter")
 
 /** Writes to the metrics of a process, without an effect per value. */
 export interface MetricsWriter {
@@ -76,13 +134,17 @@ const closes = Metric.counter("darda_closes_total", {
 /** The writer of the metrics registry of the current context. */
 export const metricsWriter: Effect.Effect<MetricsWriter> = Effect.map(Effect.context<never>(), (context) => {
   const byCode = new Map<number, typeof closes>()
+  // One that is not there yet and one that stands at 0 would look the same to whoever watches.
+  for (const counter of counters) counter.updateUnsafe(0, context)
+  const closed = (code: number, count: number): void => {
+    let labelled = byCode.get(code)
+    if (labelled === undefined) byCode.set(code, (labelled = Metric.withAttributes(closes, { code: String(code) })))
+    labelled.updateUnsafe(count, context)
+  }
+  for (const { code } of Object.values(CLOSE)) closed(code, 0)
   return {
     update: (metric, value) => metrics[metric].updateUnsafe(value, context),
     add: (metric, value) => metrics[metric].modifyUnsafe(value, context),
-    closed: (code) => {
-      let labelled = byCode.get(code)
-      if (labelled === undefined) byCode.set(code, (labelled = Metric.withAttributes(closes, { code: String(code) })))
-      labelled.updateUnsafe(1, context)
-    }
+    closed: (code) => closed(code, 1)
   }
 })

@@ -51,6 +51,8 @@ export const makeRabbitConnection = Effect.fnUntraced(function* (
   options: RabbitConnectionOptions
 ): Effect.fn.Return<RabbitConnection, never, Scope.Scope> {
   const metrics = yield* metricsWriter
+  // Nothing would be said of it until the first time, and so nothing be known.
+  metrics.add("busBlocked", 0)
   const quiet = makeQuietLog()
   const wanted = Latch.makeUnsafe(false)
   const connected = Latch.makeUnsafe(false)

@@ -145,7 +145,11 @@ class Committer {
       const now = yield* Clock.currentTimeMillis
       const batch = new Batch(
         admitted.map((delivery) => delivery.batch),
-        (conv) => this.#states.get(conv)
+        (conv) => {
+          const state = this.#states.get(conv)
+          this.#metrics.update(state === undefined ? "cacheMisses" : "cacheHits", 1)
+          return state
+        }
       )
       const request = batch.request(now)
       batch.prepared(request, yield* this.#log.prepare(request))

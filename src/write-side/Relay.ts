@@ -341,10 +341,12 @@ class RelayLive {
       done: ReadonlyArray<OutboxEntry>
     ): Effect.fn.Return<void, LogUnavailable | RouterUnavailable> {
       if (done.length > 0) yield* this.#log.relayed(done)
-      const until = (yield* Clock.currentTimeMillis) - SWEEP_AFTER_MS
-      const forgotten = (yield* this.#log.outbox({ until, limit: SWEEP_ENTRIES })).filter(
-        (entry) => !this.#isMine(entry)
-      )
+      const now = yield* Clock.currentTimeMillis
+      const overdue = yield* this.#log.outbox({ until: now - SWEEP_AFTER_MS, limit: SWEEP_ENTRIES })
+      this.#metrics.update("outboxOverdue", overdue.length)
+      const oldest = overdue.reduce((least, { at }) => Math.min(least, at), now)
+      this.#metrics.update("outboxAge", (now - oldest) / 1_000)
+      const forgotten = overdue.filter((entry) => !this.#isMine(entry))
       for (const entry of forgotten) yield* this.#relayFromLog(entry)
       if (forgotten.length > 0) yield* this.#log.relayed(forgotten)
 
