@@ -70,8 +70,7 @@ export const makeRabbitConnection = Effect.fnUntraced(function* (
   /** One connection, from its making to its loss. */
   const once = Effect.gen(function* () {
     const link = yield* connectOnce(options)
-    link.onBlocked = (isBlocked) => metrics.add("busBlocked", isBlocked ? 1 : -1)
-    if (link.isBlocked) link.onBlocked(true)
+    link.onBlocked.add(() => metrics.add("busBlocked", link.isBlocked ? 1 : -1))
     link.onLost = () => {
       current = undefined
       connected.closeUnsafe()

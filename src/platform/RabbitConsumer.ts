@@ -11,6 +11,12 @@ import type { RabbitConnection } from "./RabbitConnection.ts"
 import { ask, openChannel, type RabbitChannel, type RabbitLink, type RabbitUnavailable } from "./RabbitLink.ts"
 import { declareQueue, type QueueSpec } from "./rabbitQueues.ts"
 
+/**
+ * How long an ack may wait for others, unless half of what may be unacked is finished: an ack costs the server as much as a message, and what is lost with it
+ * is only delivered again.
+ */
+const ACK_MS = 50
+
 /** Something that cannot be read, and why. */
 export interface Unreadable {
   readonly unreadable: string
@@ -42,7 +48,7 @@ export interface RabbitConsumerOptions<A> {
 /** What was taken of a queue. */
 export interface Taken<A> {
   readonly value: A
-  /** Acks it, soon. Does nothing when its channel has ended, since then it is delivered again. */
+  /** Acks it, within 50 ms. Does nothing when its channel has ended, since then it is delivered again. */
   readonly ack: () => void
 }
 
@@ -84,6 +90,19 @@ export const makeRabbitConsumer = Effect.fnUntraced(function* <A>(
     subscription.onDrop.add(end)
     const fiber = fork(work)
   }
+  const finishedSome = new Set<Subscription<A>>()
+  let timer: NodeJS.Timeout | undefined
+  const flush = (): void => {
+    timer = undefined
+    for (const subscription of finishedSome) subscription.flush()
+    finishedSome.clear()
+  }
+  const finished = (subscription: Subscription<A>, count: number): void => {
+    if (count === 1) finishedSome.add(subscription)
+    if (count * 2 >= options.prefetch) queueMicrotask(() => subscription.flush())
+    else timer ??= setTimeout(flush, ACK_MS)
+  }
+  yield* Effect.addFinalizer(() => Effect.sync(() => clearTimeout(timer)))
   const subscriptions = options.queues.map(
     (queue, index) =>
       new Subscription(
@@ -91,6 +110,7 @@ export const makeRabbitConsumer = Effect.fnUntraced(function* <A>(
           decode: (message) => options.decode(message, index),
           filled: () => filled.openUnsafe(),
           unreadable: aside,
+          finished,
           metrics
         },
         queue
@@ -105,7 +125,7 @@ export const makeRabbitConsumer = Effect.fnUntraced(function* <A>(
         // What is to be acked is acked before the channel is closed, which gives back the rest.
         const opened = yield* Effect.acquireRelease(openChannel(link), () => Effect.sync(() => subscription.drop()))
         const { channel } = opened
-        subscription.use(opened)
+        subscription.use(opened, () => link.gather())
         yield* ask("set a prefetch", () => channel.prefetch(options.prefetch))
         yield* ask(`deliver from ${name}`, () =>
           channel.consume(name, (message) => subscription.receive(opened, message))
@@ -157,6 +177,8 @@ interface Hooks<A> {
   readonly decode: (message: ConsumeMessage) => A | Unreadable
   readonly filled: () => void
   readonly unreadable: (self: Subscription<A>, entry: Entry<A>, reason: string) => void
+  /** Called with how many are finished and not acked. */
+  readonly finished: (self: Subscription<A>, count: number) => void
   readonly metrics: MetricsWriter
 }
 
@@ -171,18 +193,21 @@ class Subscription<A> {
   readonly onDrop = new Set<() => void>()
   readonly #hooks: Hooks<A>
   #opened: RabbitChannel | undefined
+  #gather = (): void => {}
   #waiting: Array<Entry<A>> = []
   /** Delivered on this channel and not acked, in order. At most the prefetch. */
   #unacked: Array<Entry<A>> = []
-  #isFlushing = false
+  /** Finished since the last ack. */
+  #finished = 0
 
   constructor(hooks: Hooks<A>, queue: QueueSpec) {
     this.#hooks = hooks
     this.queue = queue
   }
 
-  use(opened: RabbitChannel): void {
+  use(opened: RabbitChannel, gather: () => void): void {
     this.#opened = opened
+    this.#gather = gather
   }
 
   receive(opened: RabbitChannel, message: ConsumeMessage | null): void {
@@ -224,18 +249,17 @@ class Subscription<A> {
   done(entry: Entry<A>, round: number): void {
     if (round !== this.round || entry.isDone) return
     entry.isDone = true
-    if (this.#isFlushing) return
-    this.#isFlushing = true
-    // What is acked in the same step goes out as one ack.
-    queueMicrotask(() => this.#flush())
+    this.#hooks.finished(this, ++this.#finished)
   }
 
-  #flush(): void {
-    this.#isFlushing = false
+  /** Acks what is finished. */
+  flush(): void {
+    this.#finished = 0
     const channel = this.#opened?.channel
     if (channel === undefined) return
     try {
       this.#ack(channel)
+      this.#gather()
     } catch {
       // The channel has ended, and everything is delivered again.
     }
@@ -258,7 +282,7 @@ class Subscription<A> {
   }
 
   drop(): void {
-    this.#flush()
+    this.flush()
     this.round++
     this.#opened = undefined
     for (const end of this.onDrop) end()

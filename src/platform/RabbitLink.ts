@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { EventEmitter } from "node:events"
+import type { Duplex } from "node:stream"
 
 /** RabbitMQ did not do something, or nobody knows whether it did. */
 export class RabbitUnavailable extends Schema.TaggedError<RabbitUnavailable>()("RabbitUnavailable", {
@@ -41,12 +42,17 @@ export class RabbitLink {
   isLost = false
   /** The server takes no more of what is published, for want of memory or disk. */
   isBlocked = false
-  onBlocked: (isBlocked: boolean) => void = () => {}
+  /** Called when that changes, after it has. */
+  readonly onBlocked = new Set<() => void>()
   onLost: () => void = () => {}
+  #isGathering = false
+  /** Its socket is no part of what amqplib promises: without it, it only costs more. */
+  readonly #inner: { readonly stream?: Duplex }
 
   /** Has to be made in the same step in which the connection comes, or an error of it finds no listener and ends the process. */
   constructor(model: ChannelModel) {
     this.model = model
+    this.#inner = model.connection as { readonly stream?: Duplex }
     model.on("error", (error) => this.giveUp(error.message))
     model.on("close", (error) => this.giveUp(error?.message ?? "it was closed"))
     model.on("blocked", () => this.#block(true))
@@ -62,10 +68,28 @@ export class RabbitLink {
     Deferred.doneUnsafe(this.lost, Effect.succeed(reason.replace(/\.+$/, "")))
   }
 
+  /**
+   * Lets the frames of this step leave together, called after they are given to amqplib. It writes each for itself, and the calls of the operating system
+   * that takes cost more than all else.
+   */
+  gather(): void {
+    if (this.#isGathering || this.isLost) return
+    this.#isGathering = true
+    const { stream } = this.#inner
+    stream?.cork()
+    // amqplib hands over what its channels were given in the immediate that is set by then.
+    process.nextTick(() =>
+      setImmediate(() => {
+        this.#isGathering = false
+        stream?.uncork()
+      })
+    )
+  }
+
   #block(isBlocked: boolean): void {
     if (this.isBlocked === isBlocked) return
     this.isBlocked = isBlocked
-    this.onBlocked(isBlocked)
+    for (const listener of this.onBlocked) listener()
   }
 
   /** Ends it, by force after 2 s: a server that is gone never answers. */
@@ -76,8 +100,7 @@ export class RabbitLink {
     Effect.andThen(
       Effect.sync(() => {
         // Of its own amqplib only ends its half, and what it has not written yet stays in memory as long as the other end is silent.
-        const { stream } = this.model.connection as { readonly stream?: { readonly destroy: () => void } }
-        stream?.destroy()
+        this.#inner.stream?.destroy()
       })
     )
   )

@@ -67,6 +67,7 @@ export const makeRabbitPublisher = Effect.fnUntraced(function* (
   const wanted = Latch.makeUnsafe(false)
   /** While messages can be written. */
   let channel: ConfirmChannel | undefined
+  let gather = (): void => {}
   /** Until when a refusal may mean that the queue is being made. */
   let made = 0
   let lastId = 0
@@ -94,6 +95,7 @@ export const makeRabbitPublisher = Effect.fnUntraced(function* (
         else if (performance.now() < made) setTimeout(() => again(to, message), AGAIN_MS)
         else refuse(message, new Error("it was refused, as when the queue is full"))
       })
+      gather()
     } catch (error) {
       refuse(message, error)
     }
@@ -110,6 +112,7 @@ export const makeRabbitPublisher = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       yield* declareQueue(link, queue)
       const opened = yield* openConfirmChannel(link)
+      gather = () => link.gather()
       made = performance.now() + MAKING_MS
       /** Since when the server takes messages. */
       let since = performance.now()
@@ -133,15 +136,13 @@ export const makeRabbitPublisher = Effect.fnUntraced(function* (
       }).pipe(Effect.delay(LOOK_MS), Effect.forever)
       yield* Effect.acquireRelease(
         Effect.sync(() => {
-          link.model.on("blocked", begin)
-          link.model.on("unblocked", begin)
+          link.onBlocked.add(begin)
           begin()
         }),
         () =>
           Effect.sync(() => {
             channel = undefined
-            link.model.off("blocked", begin)
-            link.model.off("unblocked", begin)
+            link.onBlocked.delete(begin)
             for (const message of [...unconfirmed.values()]) refuse(message, undefined)
           })
       )
