@@ -81,7 +81,7 @@ export const redis = (folder: string, args?: ReadonlyArray<string>): Engine => {
   return { parts: [part], url: (ports) => redisUrl(port(ports, "redis")), ready: lastAnswers([part]) }
 }
 
-export const rabbit = (folder: string): Engine => {
+export const rabbit = (folder: string, settings?: ReadonlyArray<string>): Engine => {
   const parts: ReadonlyArray<Part> = [
     {
       name: "epmd",
@@ -94,7 +94,7 @@ export const rabbit = (folder: string): Engine => {
       name: "rabbitmq",
       folder: join(folder, "rabbitmq"),
       ports: ["rabbitmq", "rabbitmq-dist"],
-      program: (files, ports) => rabbitProgram(files.rabbit, join(folder, "rabbitmq"), rabbitPorts(ports)),
+      program: (files, ports) => rabbitProgram(files.rabbit, join(folder, "rabbitmq"), rabbitPorts(ports), settings),
       answers: (ports) => rabbitAnswers(rabbitPorts(ports))
     }
   ]

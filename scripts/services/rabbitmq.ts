@@ -53,15 +53,18 @@ export const epmdProgram = (ports: RabbitPorts): Program => ({
   env: { PATH: process.env["PATH"] }
 })
 
-/** Writes its settings into the folder, which is there. `scripts` is the folder of RabbitMQ's own scripts. */
-export const rabbitProgram = (scripts: string, folder: string, ports: RabbitPorts): Program => {
+/** Writes its settings into the folder, which is there. `scripts` is the folder of RabbitMQ's own scripts, `more` are further lines of rabbitmq.conf. */
+export const rabbitProgram = (
+  scripts: string,
+  folder: string,
+  ports: RabbitPorts,
+  more: ReadonlyArray<string> = []
+): Program => {
   const cookie = join(folder, ".erlang.cookie")
   // Erlang would make one itself, of a weak source; whoever knows it may run code as this user.
   if (!existsSync(cookie)) writeFileSync(cookie, randomBytes(24).toString("hex"), { mode: 0o400 })
-  writeFileSync(
-    join(folder, "rabbitmq.conf"),
-    `listeners.tcp.1 = 127.0.0.1:${ports.amqp}\nlog.connection.level = warning\n`
-  )
+  const settings = [`listeners.tcp.1 = 127.0.0.1:${ports.amqp}`, "log.connection.level = warning", ...more]
+  writeFileSync(join(folder, "rabbitmq.conf"), settings.map((line) => `${line}\n`).join(""))
   writeFileSync(join(folder, "enabled_plugins"), "[].\n")
   return { command: join(scripts, "rabbitmq-server"), args: [], env: environment(folder, ports) }
 }

@@ -21,7 +21,7 @@ export const redisProgram = (
 
 export const redisUrl = (port: number): string => `redis://127.0.0.1:${port}`
 
-/** Whether it answers PING within a second. */
+/** Whether it answers PING within a second, or asks who wants to know. */
 export const redisAnswers = (port: number): Promise<boolean> =>
   new Promise((resolve) => {
     const socket = connect(port, "127.0.0.1", () => socket.write("PING\r\n"))
@@ -32,5 +32,5 @@ export const redisAnswers = (port: number): Promise<boolean> =>
     socket.setTimeout(1000, () => done(false))
     socket.once("error", () => done(false))
     socket.once("close", () => done(false))
-    socket.once("data", (answer) => done(answer.toString("latin1").startsWith("+PONG")))
+    socket.once("data", (answer) => done(/^(\+PONG|-NOAUTH)/.test(answer.toString("latin1"))))
   })

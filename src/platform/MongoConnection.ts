@@ -5,7 +5,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { type Db, MongoClient, MongoError, MongoServerError, MongoServerSelectionError } from "mongodb"
 import { asksTls, type EngineAddress, shownUrl, TlsFileUnreadable, tlsOptions } from "./EngineAddress.ts"
-import { tlsTrouble } from "./tlsTrouble.ts"
+import { tlsTrouble, tlsTroubleAtFirst } from "./tlsTrouble.ts"
 
 /** The address is none, or a file of its TLS cannot be read. Trying again does not help. */
 export class MongoAddressUnusable extends Schema.TaggedError<MongoAddressUnusable>()("MongoAddressUnusable", {
@@ -22,6 +22,7 @@ export interface MongoConnection {
   readonly db: Db
   /** The address without user and password. */
   readonly where: string
+  readonly address: EngineAddress
 }
 
 /** How long a call looks for a primary before it fails. */
@@ -64,7 +65,8 @@ export const connectMongo = (
         return {
           client,
           db: client.db(databaseNameOf(address)),
-          where: shownUrl(address)
+          where: shownUrl(address),
+          address
         }
       },
       catch: (cause) =>
@@ -97,6 +99,10 @@ export const mongoReason = (cause: unknown): string =>
   (cause instanceof MongoServerSelectionError
     ? `no primary was found within ${SELECT_MS / 1000} s (${hidden(cause)})`
     : hidden(cause))
+
+/** The same for the first calls, where more can be said of how it is reached. */
+export const mongoReasonAtFirst = (address: EngineAddress, cause: unknown): string =>
+  tlsTroubleAtFirst("MONGO", address, cause) ?? mongoReason(cause)
 
 /** What is wrong with TLS, where that is why it cannot be reached. */
 export const mongoTlsTrouble = (cause: unknown): string | undefined => tlsTrouble("MONGO", cause)

@@ -12,7 +12,7 @@ import { metricsWriter } from "./Metrics.ts"
 import { makeQuietLog, type QuietLog } from "./quietLog.ts"
 import { RabbitLink, type RabbitUnavailable, rabbitUnavailable } from "./RabbitLink.ts"
 import { Readiness } from "./Readiness.ts"
-import { tlsTrouble } from "./tlsTrouble.ts"
+import { tlsTroubleAtFirst } from "./tlsTrouble.ts"
 
 /** By which both ends find out within 10 to 15 s that the other is gone or stopped, so that a stopped process loses its partitions in time. */
 const HEARTBEAT_S = 5
@@ -160,7 +160,7 @@ const connectTo = ({ address, name }: RabbitConnectionOptions): Effect.Effect<Ra
       clientProperties: { connection_name: `darda ${name}` }
     }
     const fail = (error: unknown): void => {
-      const tls = tlsTrouble("AMQP", error)
+      const tls = tlsTroubleAtFirst("AMQP", address, error)
       resume(Effect.fail(rabbitUnavailable("take a connection", tls === undefined ? error : new Error(tls))))
     }
     try {

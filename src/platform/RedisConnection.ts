@@ -5,7 +5,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
 import { type EngineAddress, shownUrl, tlsOptions } from "./EngineAddress.ts"
-import { tlsTrouble } from "./tlsTrouble.ts"
+import { tlsTrouble, tlsTroubleAtFirst } from "./tlsTrouble.ts"
 
 /**
  * Redis did not answer, or refused. Of a call that failed with `timeout` or `closed` nobody knows whether it was carried out. `reason` and `cause` never hold
@@ -97,6 +97,8 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
   const shown = shownUrl(address)
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
   let lost = false
+  /** Whether there was a connection before. */
+  let isKnown = false
   let lastError = CLOSED
 
   const client = yield* Effect.acquireRelease(
@@ -116,7 +118,8 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
           Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2)
       })
       client.on("error", (error: Error) => {
-        lastError = tlsTrouble("REDIS", error) ?? error.message.replace(/\.+$/, "")
+        const tls = isKnown ? tlsTrouble("REDIS", error) : tlsTroubleAtFirst("REDIS", address, error)
+        lastError = tls ?? error.message.replace(/\.+$/, "")
       })
       client.on("close", () => {
         if (lost) return
@@ -126,6 +129,7 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
       client.on("ready", () => {
         if (lost) runFork(Effect.logInfo(`Connected to Redis at ${shown} again (${name}).`))
         lost = false
+        isKnown = true
         lastError = CLOSED
       })
       return client

@@ -5,8 +5,10 @@
  */
 import * as Context from "effect/Context"
 import { DEFAULTS, FRAME_BYTES, LIMIT_MAX } from "../domain/protocol/limits.ts"
-import type { EngineAddress } from "./EngineAddress.ts"
+import { engineProblems, NOT_SET } from "./settings-engines.ts"
 import { choice, engineUrl, flag, integer, list, type Setting, secret, text, unlessFalse } from "./settings-forms.ts"
+
+export { type EngineAddresses, engineAddresses } from "./settings-engines.ts"
 
 const ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"]
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/
@@ -260,62 +262,6 @@ export const describeProblem = (problem: SettingsProblem): string =>
 
 /** Whether a host name or address is only reachable from this machine. */
 export const isLoopback = (host: string): boolean => LOOPBACK.test(host)
-
-const NOT_SET = "not set"
-
-/** The three engines of many processes; undefined with the embedded ones. */
-export interface EngineAddresses {
-  readonly mongo: EngineAddress
-  readonly amqp: EngineAddress
-  readonly redis: EngineAddress
-}
-
-/** Where the engines are; undefined when none is named. */
-export const engineAddresses = (values: SettingsValues): EngineAddresses | undefined => {
-  const { amqpUrl, mongoUrl, redisUrl } = values
-  if (mongoUrl === undefined || amqpUrl === undefined || redisUrl === undefined) return undefined
-  const files = (engine: "mongo" | "amqp" | "redis") => {
-    const caFile = values[`${engine}TlsCaFile`]
-    const certFile = values[`${engine}TlsCertFile`]
-    const keyFile = values[`${engine}TlsKeyFile`]
-    return {
-      ...(caFile === undefined ? {} : { caFile }),
-      ...(certFile === undefined ? {} : { certFile }),
-      ...(keyFile === undefined ? {} : { keyFile }),
-      verify: values[`${engine}TlsVerify`]
-    }
-  }
-  return {
-    mongo: { url: mongoUrl, tls: files("mongo") },
-    amqp: { url: amqpUrl, tls: files("amqp") },
-    redis: { url: redisUrl, tls: files("redis") }
-  }
-}
-
-/** All three engines, or none: a mixture has no meaning, and a forgotten one must not end in a server on files. */
-const engineProblems = (
-  values: SettingsValues,
-  complain: (name: string, given: string, allowed: string) => void
-): void => {
-  const engines = [
-    ["MONGO_URL", values.mongoUrl],
-    ["AMQP_URL", values.amqpUrl],
-    ["REDIS_URL", values.redisUrl]
-  ] as const
-  const missing = engines.filter(([, url]) => url === undefined)
-  if (missing.length > 0 && missing.length < engines.length) {
-    const given = engines.filter(([, url]) => url !== undefined).map(([name]) => name)
-    for (const [name] of missing) {
-      complain(name, NOT_SET, `the URL of that engine, because ${given.join(" and ")} is set: all three, or none`)
-    }
-  }
-  for (const engine of ["mongo", "amqp", "redis"] as const) {
-    const name = `${engine.toUpperCase()}_TLS_KEY_FILE`
-    if ((values[`${engine}TlsCertFile`] === undefined) !== (values[`${engine}TlsKeyFile`] === undefined)) {
-      complain(name, "set without the other", `set together with ${engine.toUpperCase()}_TLS_CERT_FILE, or not at all`)
-    }
-  }
-}
 
 const combinations = (values: SettingsValues): ReadonlyArray<SettingsProblem> => {
   const problems: Array<SettingsProblem> = []

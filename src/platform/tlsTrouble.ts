@@ -38,6 +38,21 @@ export const tlsTrouble = (engine: EngineName, error: unknown): string | undefin
   return undefined
 }
 
+/** How drivers say that the other end left. */
+const LEFT = /ECONNRESET|EPIPE|closed|disconnected|ended/
+
+/**
+ * The same for the making of a connection, where servers that ask for certificates leave without a word when there is none: Redis and MongoDB do.
+ */
+export const tlsTroubleAtFirst = (engine: EngineName, address: EngineAddress, error: unknown): string | undefined => {
+  const found = tlsTrouble(engine, error)
+  if (found !== undefined || !asksTls(address) || address.tls.certFile !== undefined) return found
+  const left = within(error, DEPTH).find(({ message }) => LEFT.test(message))
+  return left === undefined
+    ? undefined
+    : `it ended the connection (${left.message.replace(/\.+$/, "")}): where it asks for certificates, set ${engine}_TLS_CERT_FILE and ${engine}_TLS_KEY_FILE`
+}
+
 const alertOf = (message: string): string => WANTS_OURS.exec(message)?.[0].toLowerCase() ?? ""
 
 interface Said {

@@ -3,7 +3,13 @@ import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { Db } from "mongodb"
 import { randomBytes, randomUUID } from "node:crypto"
-import { type MongoConnection, mongoCode, mongoReason, mongoTlsTrouble } from "../platform/MongoConnection.ts"
+import {
+  type MongoConnection,
+  mongoCode,
+  mongoReason,
+  mongoReasonAtFirst,
+  mongoTlsTrouble
+} from "../platform/MongoConnection.ts"
 import { LogUnavailable, LogUnusable } from "./EventLog.ts"
 import { COLLECTIONS, collections, collectionsOf, FORMAT, headId, indexes, type LogDoc } from "./EventLogMongoFormat.ts"
 
@@ -225,7 +231,7 @@ export const secretOf = (mongo: MongoConnection): Effect.Effect<string, LogUnusa
   })
 
 const asking = <A>(
-  { where }: MongoConnection,
+  { address, where }: MongoConnection,
   operation: string,
   work: () => Promise<A>
 ): Effect.Effect<A, LogUnusable | LogUnavailable> =>
@@ -242,6 +248,10 @@ const asking = <A>(
       }
       const tls = mongoTlsTrouble(cause)
       if (tls !== undefined) return new LogUnusable({ where, code: "tls", reason: `MongoDB at ${where}: ${tls}.` })
-      return new LogUnavailable({ operation, reason: `MongoDB at ${where}: ${mongoReason(cause)}`, cause })
+      return new LogUnavailable({
+        operation,
+        reason: `MongoDB at ${where}: ${mongoReasonAtFirst(address, cause)}`,
+        cause
+      })
     }
   })

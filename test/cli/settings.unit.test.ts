@@ -32,6 +32,20 @@ const JWT = {
 }
 
 describe("settings", () => {
+  it("refuse files of TLS where the address does not ask for TLS", () => {
+    const engines = { MONGO_URL: "mongodb://a,b/chat", AMQP_URL: "amqp://a", REDIS_URL: "redis://a" }
+    const tls = { MONGO_URL: "mongodb://a,b/chat?tls=true", AMQP_URL: "amqps://a", REDIS_URL: "rediss://a" }
+    for (const engine of ["MONGO", "AMQP", "REDIS"] as const) {
+      const file = { [`${engine}_TLS_CA_FILE`]: "ca.pem" }
+      assert.match(
+        problems({ ...engines, ...file }).join(),
+        new RegExp(`^${engine}_URL is without TLS; allowed: an? .* is set$`)
+      )
+      assert.deepStrictEqual(problems({ ...engines, [`${engine}_URL`]: tls[`${engine}_URL`], ...file }), [])
+    }
+    assert.deepStrictEqual(problems({ ...engines, MONGO_URL: "mongodb+srv://a/chat", MONGO_TLS_CA_FILE: "ca.pem" }), [])
+  })
+
   it("have defaults that start a server on a laptop", () => {
     const { port, host, dataDir, auth, partitions, limitPerSecond, limitBurst, limitInFlight, limitBodyChars } = values(
       {}

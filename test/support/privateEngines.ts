@@ -60,7 +60,7 @@ export interface PrivateRabbit extends PrivateEngine {
 export interface PrivateOptions {
   /** Where the data lie: an empty folder that exists and is kept, on a small file system for example. One of the checkout by default. */
   readonly folder?: string
-  /** More arguments of mongod or redis-server, `["--maxmemory", "1mb"]` for example. RabbitMQ takes none. */
+  /** More arguments of mongod or redis-server, `["--maxmemory", "1mb"]` for example; more lines of rabbitmq.conf. What is added later counts from the next `restart`. */
   readonly args?: ReadonlyArray<string>
 }
 
@@ -168,8 +168,8 @@ export const privateRedis = async ({ args, ...options }: PrivateOptions = {}): P
 }
 
 /** A RabbitMQ, four seconds of processor time to start: share it between the tests of a file. */
-export const privateRabbit = async (options: Omit<PrivateOptions, "args"> = {}): Promise<PrivateRabbit> => {
-  const { engine, place, folder, ...started } = await start(options, rabbit)
+export const privateRabbit = async ({ args, ...options }: PrivateOptions = {}): Promise<PrivateRabbit> => {
+  const { engine, place, folder, ...started } = await start(options, (folder) => rabbit(folder, args))
   const { rabbit: scripts } = await binaries()
   return engineOf(started, processOf(engine.parts.at(-1) as Part, place), {
     ctl: (...args: ReadonlyArray<string>) =>

@@ -5,7 +5,7 @@ import { connect } from "amqplib"
 import { Redis } from "ioredis"
 import { asksTls, type EngineAddress, shownUrl, tlsOptions } from "../../platform/EngineAddress.ts"
 import type { EngineAddresses, SettingsValues } from "../../platform/Settings.ts"
-import { type EngineName, tlsFilesTrouble, tlsTrouble } from "../../platform/tlsTrouble.ts"
+import { type EngineName, tlsFilesTrouble, tlsTroubleAtFirst } from "../../platform/tlsTrouble.ts"
 import { bad, type Finding, good, note } from "./finding.ts"
 import { checkMongo, type MongoFindings } from "./mongo.ts"
 import { checkReaders } from "./readers.ts"
@@ -50,7 +50,9 @@ const look = (
   return Effect.tryPromise(() => check(address, shown)).pipe(
     Effect.catch(({ cause }) =>
       // What a driver says may repeat the address, with the password in it.
-      Effect.succeed([bad(`${shown}: ${tlsTrouble(engine, cause) ?? hidden(address, (cause as Error).message)}`)])
+      Effect.succeed([
+        bad(`${shown}: ${tlsTroubleAtFirst(engine, address, cause) ?? hidden(address, (cause as Error).message)}`)
+      ])
     ),
     Effect.timeoutOrElse({
       duration: 2 * ANSWER_MS,
