@@ -17,7 +17,10 @@ import { EventLog, type LogUnavailable, type OutboxEntry, type PartitionHead } f
 const WAITING_COMMITS = 64
 /** Entries of an outbox that are read at once. */
 const SWEEP_ENTRIES = 100
-/** The age from which an entry is taken for forgotten by whoever wrote it. */
+/**
+ * The age from which an entry is taken for forgotten by whoever wrote it: by the time that it was written, or, where that is of a clock that is ahead, by
+ * the time since it was first seen.
+ */
 export const SWEEP_AFTER_MS = 2_000
 /** Events that are read at once from the log, and published at once. */
 const READ_EVENTS = 500
@@ -134,6 +137,8 @@ class RelayLive {
   readonly #expected = new Set<string>()
   /** How far each owned partition is relayed without a gap, and whether all nodes have been told. */
   readonly #progress = new Map<number, { position: number; told: boolean }>()
+  /** When entries were first seen, as of the last sweep. */
+  #seen: ReadonlyMap<string, number> = new Map()
   readonly #owedCounts = new Map<ConversationId, Extract<Outgoing, { readonly _tag: "Receipt" }>>()
 
   readonly #metrics: MetricsWriter
@@ -334,6 +339,27 @@ class RelayLive {
     yield* untilDone(this.#toNodes(owed))
   })
 
+  /** What is in the outbox for longer than it would be if all were well. */
+  readonly #overdue = Effect.fnUntraced({ self: this }, function* (this: RelayLive) {
+    const limit = SWEEP_ENTRIES + this.#expected.size + this.relayed.length
+    const entries = yield* this.#log.outbox({ until: Number.MAX_SAFE_INTEGER, limit })
+    const now = yield* Clock.currentTimeMillis
+    const seen = new Map<string, number>()
+    let oldest = now
+    const overdue = entries.filter(({ at, from, partition }) => {
+      const key = entryKey(partition, from)
+      const first = this.#seen.get(key) ?? now
+      seen.set(key, first)
+      const since = Math.min(at, first)
+      oldest = Math.min(oldest, since)
+      return since <= now - SWEEP_AFTER_MS
+    })
+    this.#seen = seen
+    this.#metrics.update("outboxOverdue", overdue.length)
+    this.#metrics.update("outboxAge", overdue.length === 0 ? 0 : (now - oldest) / 1_000)
+    return overdue
+  })
+
   readonly #sweep = Effect.fnUntraced(
     { self: this },
     function* (
@@ -341,12 +367,7 @@ class RelayLive {
       done: ReadonlyArray<OutboxEntry>
     ): Effect.fn.Return<void, LogUnavailable | RouterUnavailable> {
       if (done.length > 0) yield* this.#log.relayed(done)
-      const now = yield* Clock.currentTimeMillis
-      const overdue = yield* this.#log.outbox({ until: now - SWEEP_AFTER_MS, limit: SWEEP_ENTRIES })
-      this.#metrics.update("outboxOverdue", overdue.length)
-      const oldest = overdue.reduce((least, { at }) => Math.min(least, at), now)
-      this.#metrics.update("outboxAge", (now - oldest) / 1_000)
-      const forgotten = overdue.filter((entry) => !this.#isMine(entry))
+      const forgotten = (yield* this.#overdue()).filter((entry) => !this.#isMine(entry))
       for (const entry of forgotten) yield* this.#relayFromLog(entry)
       if (forgotten.length > 0) yield* this.#log.relayed(forgotten)
 
