@@ -67,7 +67,7 @@ const make = Effect.fn("ReadModelsRedis.make")(function* (
   )
   const applier = makeApplier(set, { generation: newGeneration, ...progress })
   const sweep = yield* makeSweep(set)
-  const reads = makeReads(set, progress, makeOlder(set, progress))
+  const reads = yield* makeReads(set, progress, makeOlder(set, progress))
 
   return {
     checkpoints: Effect.suspend(() => {

@@ -31,7 +31,7 @@ export interface RedisSet {
 }
 
 export const pointerKey = ({ scope, which }: RedisSet, partition: number): string =>
-  `${partitionPrefix(scope, partition)}${which}`
+  `${partitionPrefix(scope, partition)}${which === "live" ? "live" : "next"}`
 
 export const unavailable = (operation: string, reason: string, cause?: unknown): ReadModelsUnavailable =>
   new ReadModelsUnavailable({ operation, reason, cause })

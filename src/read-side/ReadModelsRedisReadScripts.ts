@@ -109,7 +109,7 @@ return {now, found}
 `
 
 /**
- * ARGV: user, conversations. Answers for each: the conversation, its title, the user's row, in conversations of up to 50 the members, the newest message and its
+ * ARGV: user, conversations. Answers for each: the conversation, its title, the user's row, in groups of up to 50 the members, the newest message and its
  * reactions.
  */
 export const ITEMS = `${NAMES}${FIND}${REACTED}
@@ -120,7 +120,7 @@ for i = 2, #ARGV do
   local row = fields[1]
   if row then
     local users, reacted = {}, {}
-    if tonumber(string.match(row, '(%d+) %d+$')) <= ${NAMED_RECEIPTS_MAX} then
+    if string.byte(conv) ~= ${"d".charCodeAt(0)} and tonumber(string.match(row, '(%d+) %d+$')) <= ${NAMED_RECEIPTS_MAX} then
       users = redis.call('ZRANGE', G .. 'o:' .. conv, 0, ${NAMED_RECEIPTS_MAX - 1})
     end
     local last = redis.call('LINDEX', G .. 't:' .. conv, -1)
@@ -133,23 +133,27 @@ end
 return {now, found}
 `
 
-/** ARGV: user, position. Answers conversations in which something happened for them past it: conversation, removal, row. */
+/** ARGV: users, each with a position. Answers for each the conversations in which something happened for them past it: conversation, removal, row. */
 export const INBOX = `${NAMES}
-local own = redis.call('HGETALL', G .. 'u:' .. ARGV[1])
-local since = tonumber(ARGV[2])
-local found = {}
-for i = 1, #own, 2 do
-  local left = tonumber(own[i + 1])
-  if left == 0 or left > since then
-    local row = redis.call('HGET', G .. 'c:' .. own[i], '')
-    if row and (left > 0 or tonumber(string.match(row, '^%d+')) > since) then
-      found[#found + 1] = own[i]
-      found[#found + 1] = own[i + 1]
-      found[#found + 1] = row
+local all = {}
+for u = 1, #ARGV, 2 do
+  local own = redis.call('HGETALL', G .. 'u:' .. ARGV[u])
+  local since = tonumber(ARGV[u + 1])
+  local found = {}
+  for i = 1, #own, 2 do
+    local left = tonumber(own[i + 1])
+    if left == 0 or left > since then
+      local row = redis.call('HGET', G .. 'c:' .. own[i], '')
+      if row and (left > 0 or tonumber(string.match(row, '^%d+')) > since) then
+        found[#found + 1] = own[i]
+        found[#found + 1] = own[i + 1]
+        found[#found + 1] = row
+      end
     end
   end
+  all[#all + 1] = found
 end
-return {now, found}
+return {now, all}
 `
 
 /**

@@ -3,7 +3,9 @@ import { NAMED_RECEIPTS_MAX } from "../domain/conversation.ts"
 import { type ConversationId, dmMembers, type UserId } from "../domain/ids.ts"
 import { partitionOf, type Vector } from "../domain/partition.ts"
 import type { Member } from "../domain/protocol/server-frames.ts"
-import { pipelined, type RedisCommand } from "../platform/RedisConnection.ts"
+import { makeRedisBatch } from "../platform/RedisBatch.ts"
+import type { RedisCommand } from "../platform/RedisConnection.ts"
+import { makeGather } from "./gather.ts"
 import { choose, fitting, jsonBytes, lookups } from "./paging.ts"
 import type { MemberRow } from "./projection.ts"
 import {
@@ -34,6 +36,8 @@ type Reads = Pick<ReadModels["Service"], "access" | "page" | "roster" | "convers
 
 /** Members read at once: a large group's keep Redis from everything else for milliseconds. */
 const ROSTER_PAGE = 1_000
+/** Users whose inboxes are read in one script. */
+const INBOXES = 50
 
 /** Stands for a message that is there and will not be part of the page. */
 const ANOTHER: TailMessage = {
@@ -57,8 +61,13 @@ const membersOf = (users: ReadonlyArray<UserId>, rows: Texts): ReadonlyArray<Mem
 }
 
 /** Answers from the live set. What is not in it any more (messages older than the tail) comes from `older`. */
-export const makeReads = (set: RedisSet, progress: RedisProgress, older: Older): Reads => {
-  const { partitions, redis } = set
+export const makeReads = Effect.fnUntraced(function* (
+  set: RedisSet,
+  progress: RedisProgress,
+  older: Older
+): Effect.fn.Return<Reads> {
+  const { partitions } = set
+  const batch = yield* makeRedisBatch(set.redis)
 
   /** Runs read scripts of several partitions in one round trip, and answers what each found after the pointer. */
   const ask = Effect.fnUntraced(function* (
@@ -72,9 +81,9 @@ export const makeReads = (set: RedisSet, progress: RedisProgress, older: Older):
       args
     ])
     const told = progress.told()
-    const replies = (yield* redis
-      .run(operation, (client) => pipelined(client, commands))
-      .pipe(Effect.mapError(redisAway))) as ReadonlyArray<readonly [string, ...ReadonlyArray<unknown>]>
+    const replies = (yield* Effect.mapError(batch(operation, commands), redisAway)) as ReadonlyArray<
+      readonly [string, ...ReadonlyArray<unknown>]
+    >
     for (const [i, [pointer]] of replies.entries()) yield* progress.read(calls[i]![0], pointer, told)
     return replies.map((reply) => reply.slice(1))
   })
@@ -221,18 +230,24 @@ export const makeReads = (set: RedisSet, progress: RedisProgress, older: Older):
     return { items: items.slice(0, count), more: own.length > limit || items.length > count }
   })
 
+  /** What users missed, each as conversation, removal and row, by partition: many attach in the same moment, and every partition is asked once. */
+  const missed = yield* makeGather(
+    INBOXES,
+    Effect.fnUntraced(function* (asked: ReadonlyArray<{ readonly user: UserId; readonly vector: Vector }>) {
+      const replies = (yield* askAll("inbox", "dardaInbox", (partition) =>
+        asked.flatMap(({ user, vector }) => [user, vector[partition] ?? 0])
+      )) as unknown as ReadonlyArray<readonly [ReadonlyArray<ReadonlyArray<string>>]>
+      return asked.map((_, i) => replies.map(([lists]) => lists[i]!))
+    })
+  )
   const inbox = Effect.fnUntraced(function* (
     user: UserId,
     vector: Vector,
     after: ConversationId,
     limit: number
   ): Effect.fn.Return<ReadonlyArray<InboxEntry>, ReadModelsUnavailable> {
-    const lists = (yield* askAll("inbox", "dardaInbox", (partition) => [
-      user,
-      vector[partition] ?? 0
-    ])) as unknown as ReadonlyArray<readonly [ReadonlyArray<string>]>
     const found: Array<InboxEntry> = []
-    for (const [partition, [list]] of lists.entries()) {
+    for (const [partition, list] of (yield* missed({ user, vector })).entries()) {
       for (let i = 0; i < list.length; i += 3) {
         const conv = list[i]!
         if (conv <= after) continue
@@ -245,4 +260,4 @@ export const makeReads = (set: RedisSet, progress: RedisProgress, older: Older):
   })
 
   return { access, page, roster, conversations, inbox }
-}
+})

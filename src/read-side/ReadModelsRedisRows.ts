@@ -11,7 +11,7 @@ export const TAIL = 200
  * Names of keys. Everything of a partition has its number as hash tag, so that one script may touch it, and lies below a generation, which is made anew whenever
  * the read models begin from nothing: what is left of an earlier one can never be taken for theirs.
  *
- * - `live`, `shadow`: the {@link Pointer} of each; `gens`: all generations that may have keys; `hold`: who holds the live set still
+ * - `live`, `next`: the {@link Pointer} of the live set and of the shadow; `gens`: all generations that may have keys; `hold`: who holds the live set still
  * - `<generation>:n` counts; `:all` conversations, in the order of ids; `:s` who reads a snapshot, `:z` the conversations saved for it
  * - `<generation>:c:<conv>` a hash: "" the conversation, "t" its title, ":<user>" a member; `:t:` the tail, a list of messages; `:r:` reactions, scored by
  *   seq; `:o:` a group's members in the order of ids; `:b:` and `:l:` see `ReadModelsRedisOlder`

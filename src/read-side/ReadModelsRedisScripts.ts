@@ -5,11 +5,11 @@
  */
 import { TAIL } from "./ReadModelsRedisRows.ts"
 
-/** The prefix of the partition and of the generation, for a script whose KEYS[1] ends in `live` or `shadow`. */
+/** The prefix of the partition and of the generation: both pointers have names of four letters, and all generations of eight. */
 export const NAMES = `
 local now = redis.call('GET', KEYS[1]) or ''
-local P = string.match(KEYS[1], '^(.*:)')
-local G = P .. (string.match(now, '^(.-):') or '') .. ':'
+local P = string.sub(KEYS[1], 1, -5)
+local G = P .. string.sub(now, 1, 8) .. ':'
 `
 
 /** Entries by which a list may be longer than the tail, so that it is not trimmed for every message. What is before the last 200 does not count as kept. */
@@ -60,7 +60,7 @@ if now ~= ARGV[1] then return '!' .. now end
 if KEYS[1] == P .. 'live' and redis.call('EXISTS', P .. 'hold') == 1 then return 'held' end
 local next = ARGV[2]
 if now == '' then
-  local generation = string.match(next, '^(.-):')
+  local generation = string.sub(next, 1, 8)
   redis.call('SADD', P .. 'gens', generation)
   G = P .. generation .. ':'
 end

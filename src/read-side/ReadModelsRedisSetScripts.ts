@@ -75,7 +75,7 @@ return 'ok'
 
 /** Gives a set up. ARGV: its generation. */
 export const GIVE_UP = `${NAMES}
-if string.match(now, '^(.-):') ~= ARGV[1] then return 0 end
+if string.sub(now, 1, 8) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 `
 
@@ -89,16 +89,16 @@ return now
 export const FLIP = `${NAMES}
 if redis.call('GET', P .. 'hold') ~= ARGV[1] then return 'it was not held any more' end
 if now ~= ARGV[2] then return 'it has moved' end
-if redis.call('GET', P .. 'shadow') ~= ARGV[3] then return 'the rebuilt one is gone' end
+if redis.call('GET', P .. 'next') ~= ARGV[3] then return 'the rebuilt one is gone' end
 redis.call('SET', KEYS[1], ARGV[3])
-redis.call('DEL', P .. 'shadow', P .. 'hold')
+redis.call('DEL', P .. 'next', P .. 'hold')
 return 'ok'
 `
 
 /** Answers generations that are neither live nor a shadow, and can never be again. */
 export const ORPHANS = `${NAMES}
-local live = string.match(redis.call('GET', P .. 'live') or '', '^(.-):')
-local shadow = string.match(redis.call('GET', P .. 'shadow') or '', '^(.-):')
+local live = string.sub(redis.call('GET', P .. 'live') or '', 1, 8)
+local shadow = string.sub(redis.call('GET', P .. 'next') or '', 1, 8)
 local found = {}
 for _, generation in ipairs(redis.call('SMEMBERS', P .. 'gens')) do
   if generation ~= live and generation ~= shadow then found[#found + 1] = generation end
@@ -109,8 +109,8 @@ return found
 /** Takes away a part of such a generation, unless somebody reads a snapshot of it. ARGV: generation, how many conversations. Answers 1 while there is more. */
 export const PURGE = `${NAMES}
 local generation = ARGV[1]
-for _, pointer in ipairs({'live', 'shadow'}) do
-  if string.match(redis.call('GET', P .. pointer) or '', '^(.-):') == generation then return 0 end
+for _, pointer in ipairs({'live', 'next'}) do
+  if string.sub(redis.call('GET', P .. pointer) or '', 1, 8) == generation then return 0 end
 end
 G = P .. generation .. ':'
 if redis.call('EXISTS', G .. 's') == 1 then return 0 end

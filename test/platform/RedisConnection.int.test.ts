@@ -100,7 +100,9 @@ describe("a connection to Redis", () => {
 
   it.live("neither errors nor log lines hold passwords or what was sent", () =>
     Effect.gen(function* () {
-      const { port } = yield* redisServer("--requirepass", "right")
+      const { address, port } = yield* redisServer()
+      const open = yield* connectRedis({ address, name: "test" })
+      yield* open.run("config", (client) => client.config("SET", "requirepass", "right"))
       const lines: Array<unknown> = []
       const logger = Logger.make(({ message }) => void lines.push(message))
       const connect = (url: string) =>

@@ -192,7 +192,7 @@ describe("a rebuild of read models in Redis", () => {
       yield* side.projector.catchUp
       const shadow = yield* side.readModels.shadow
       yield* shadow.apply(history.logs.map((events, partition) => ({ partition, events: events.slice(0, 3) })))
-      const shadows = (yield* keysOf(side, scope)).filter((key) => key.endsWith(":shadow"))
+      const shadows = (yield* keysOf(side, scope)).filter((key) => key.endsWith(":next"))
       yield* side.redis.run("lose", (client) => client.del(...shadows))
       const runs = history.logs.map((events, partition) => ({ partition, events }))
       assert.include((yield* Effect.flip(shadow.apply(runs))).message, "gone")
