@@ -19,7 +19,6 @@ import { Frame } from "./Frame.ts"
 import { CommandRefused, Hub, type Persisted } from "./Hub.ts"
 import { HEDGE_TICK_MS } from "./Hedge.ts"
 import { type EdgeLimits, Node } from "./Node.ts"
-import { presenceAgain } from "./reattach.ts"
 import type { Transport } from "./Transport.ts"
 
 /** How long a request over HTTP waits for its command. */
@@ -93,7 +92,14 @@ export class Edge extends Context.Service<
                 (items) => node.take(items)
               ),
               follow(
-                router.takeSignals.pipe(Effect.catchTag("StreamLost", () => Effect.as(presenceAgain(node), NOTHING))),
+                router.takeSignals.pipe(
+                  Effect.catchTag("StreamLost", () =>
+                    Effect.as(
+                      Effect.sync(() => node.signalsLost()),
+                      NOTHING
+                    )
+                  )
+                ),
                 (signals) => node.takeSignals(signals)
               ),
               hedgeMs === undefined

@@ -22,7 +22,7 @@ import { encodeCursor } from "./cursor.ts"
 import { errFrame } from "./errors.ts"
 import { eventFrame, Frame, signalFrame } from "./Frame.ts"
 import { Hedge, type Pending } from "./Hedge.ts"
-import { reattachAll } from "./reattach.ts"
+import { presenceAgain, reattachAll } from "./reattach.ts"
 
 /** Requests over HTTP that wait for their command at once; the next is `busy`. */
 const REQUESTS = 10_000
@@ -103,6 +103,7 @@ export class Node {
   readonly #watchers = new Map<UserId, Set<Connection>>()
   readonly #audiences: Audiences
   readonly #hedge: Hedge | undefined
+  #tellings = 0
   #tickedAt = 0
 
   constructor(options: NodeOptions) {
@@ -332,6 +333,12 @@ export class Node {
     for (const connection of this.#sessions.values()) connection.feed?.suspend(this.progress)
     for (const listeners of this.#listeners.values()) for (const listener of listeners) listener.lost()
     this.fork(reattachAll(this, () => this.losses === loss))
+  }
+
+  /** Some signals are missing. Typing is over by itself; who is there is told again. */
+  signalsLost(): void {
+    const telling = ++this.#tellings
+    this.fork(presenceAgain(this, () => this.#tellings === telling))
   }
 
   /** Clients that attach here may have seen everything up to this on another node. */

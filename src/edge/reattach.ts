@@ -15,6 +15,7 @@ const REGISTER_AT_ONCE = 1_000
 const ATTEMPTS = 5
 /** Users whose presence is asked for at once. */
 const PRESENCE_USERS = 200
+const ROOM_WITHIN = "5 seconds"
 /**
  * Commands that are without an answer this many milliseconds after a connection has attached again are answered `unavailable`: their refusal, or that they were
  * persisted before, may have been lost.
@@ -67,7 +68,7 @@ export const reattachAll = Effect.fnUntraced(function* (node: Node, isCurrent: (
   )
   yield* Effect.all([again, giveUp(node.requests())], { concurrency: "unbounded", discard: true })
   // Others may have lost the same, and only now have all of their users registered again.
-  if (isCurrent()) yield* presenceAgain(node)
+  if (isCurrent()) node.signalsLost()
 })
 
 const registerAll = (node: Node): Effect.Effect<void, RouterUnavailable> =>
@@ -84,17 +85,22 @@ const giveUp = (waiting: ReadonlyArray<Waiting>): Effect.Effect<void> =>
     ANSWER_AFTER_LOSS_MS
   )
 
-/** Tells everyone who watches others how those are now: changes may have been lost. */
-export const presenceAgain = Effect.fnUntraced(function* (node: Node): Effect.fn.Return<void> {
-  for (const connection of [...node.connections()]) {
-    const watching = [...(connection.watching ?? [])]
-    for (let from = 0; from < watching.length && !connection.isClosing; from += PRESENCE_USERS) {
-      const found = yield* Effect.result(node.presenceOf(watching.slice(from, from + PRESENCE_USERS)))
-      if (found._tag === "Failure") continue
-      yield* connection.out.room
-      for (const [user, presence] of found.success) {
-        if (connection.watching?.has(user) === true) connection.push(new Frame({ t: "presence", user, ...presence }))
+/** Tells everyone who watches others how those are now: changes may have been lost. Ends when another one has begun. */
+export const presenceAgain = (node: Node, isCurrent: () => boolean): Effect.Effect<void> =>
+  Effect.forEach(
+    [...node.connections()],
+    Effect.fnUntraced(function* (connection) {
+      const watching = [...(connection.watching ?? [])]
+      for (let from = 0; from < watching.length; from += PRESENCE_USERS) {
+        if (connection.isClosing || !isCurrent()) return
+        const found = yield* Effect.result(node.presenceOf(watching.slice(from, from + PRESENCE_USERS)))
+        if (found._tag === "Failure") continue
+        // One that reads nothing holds the others up for so long, and no longer.
+        yield* Effect.timeoutOption(connection.out.room, ROOM_WITHIN)
+        for (const [user, presence] of found.success) {
+          if (connection.watching?.has(user) === true) connection.push(new Frame({ t: "presence", user, ...presence }))
+        }
       }
-    }
-  }
-})
+    }),
+    { concurrency: AT_ONCE, discard: true }
+  )

@@ -55,10 +55,7 @@ export const makeRouterRedis = Effect.fn("RouterRedis.make")(function* (
   const readiness = yield* Effect.serviceOption(Readiness)
   if (Option.isSome(readiness)) yield* readiness.value.register("routes", Effect.sync(redis.trouble))
   defineScripts(redis)
-  const runFork = Effect.runForkWith(yield* Effect.context<never>())
-  const stream = new NodeStream(node, keys, (reason) => {
-    runFork(Effect.logWarning(`Redis lost track of this node: ${reason}. It begins anew.`))
-  })
+  const stream = new NodeStream(node, keys)
   const signals = new Signals(keys, node)
   const routes = new Routes(redis, keys, stream, (told) => {
     for (const signal of told) signals.send([], signal)
@@ -79,7 +76,13 @@ export const makeRouterRedis = Effect.fn("RouterRedis.make")(function* (
           commands.push([named("append"), 2, lease, key, meta, frames, STREAM_BYTES, STREAM_KEPT_MS])
       }
       if (commands.length === 0) return Effect.void
-      return Effect.asVoid(told(redis.run("append", (client) => pipelined(client, commands))))
+      return told(redis.run("append", (client) => pipelined(client, commands))).pipe(
+        Effect.flatMap((appended) =>
+          appended.includes(-1)
+            ? Effect.logWarning("A node does not take what is appended to its stream, and has to read it from the log.")
+            : Effect.void
+        )
+      )
     })
   const noEdge = (operation: string) => () =>
     Effect.fail(new RouterUnavailable({ operation, cause: new Error("this process holds no connections") }))

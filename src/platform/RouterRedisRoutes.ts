@@ -17,7 +17,7 @@ const AT_ONCE = 1_000
 /** How long `register` waits for this node to be known, and for its turn, in milliseconds. */
 const REGISTER_MS = 5_000
 const RETRY = "100 millis"
-/** Users of a dead node that are let go in one script, scripts for one node in a row, and how long after its end it is looked at. */
+/** Users of a dead node that are let go in one script, scripts for one part of its routes in a row, and how long after its end it is looked at. */
 const SWEEP_USERS = 200
 const SWEEP_STEPS = 500
 const SWEEP_MS = 10_000
@@ -38,7 +38,7 @@ export class Routes {
   /** Tells all nodes. */
   readonly #tell: (signals: ReadonlyArray<Signal>) => void
   /** In order: a later one of the same user counts. */
-  #waiting: Array<Waiting> = []
+  readonly #waiting = new Set<Waiting>()
   readonly #filled = Latch.makeUnsafe(false)
 
   constructor(
@@ -150,23 +150,22 @@ export class Routes {
     return this.#ask(`-${user}`)
   }
 
-  /** Whoever gives up waiting does not take back what they asked for. */
+  /** Whoever gives up waiting to be registered asks again; that a user is gone is carried out all the same. */
   #ask(what: string): Effect.Effect<void, RouterUnavailable> {
     const operation = what.startsWith("+") ? "register" : "unregister"
+    const refused = (reason: string) => Effect.fail(new RouterUnavailable({ operation, cause: new Error(reason) }))
     return Effect.callback<void, RouterUnavailable>((resume) => {
-      if (this.#waiting.length >= WAITING)
-        return resume(
-          Effect.fail(new RouterUnavailable({ operation, cause: new Error(`${WAITING} of these wait already`) }))
-        )
-      this.#waiting.push({ what, done: () => resume(Effect.void) })
+      if (this.#waiting.size >= WAITING) return resume(refused(`${WAITING} of these wait already`))
+      const waiting = { what, done: () => resume(Effect.void) }
+      this.#waiting.add(waiting)
       this.#filled.openUnsafe()
+      return Effect.sync(() => {
+        if (operation === "register") this.#waiting.delete(waiting)
+      })
     }).pipe(
       Effect.timeoutOrElse({
         duration: REGISTER_MS,
-        orElse: () =>
-          Effect.fail(
-            new RouterUnavailable({ operation, cause: new Error("Redis does not know this node at the moment") })
-          )
+        orElse: () => refused("Redis does not know this node at the moment")
       })
     )
   }
@@ -176,11 +175,11 @@ export class Routes {
     return Effect.gen({ self: this }, function* () {
       yield* this.#filled.await
       yield* this.#stream.live.await
-      const some = this.#waiting.slice(0, AT_ONCE)
+      const some = [...this.#waiting.values().take(AT_ONCE)]
       const made = yield* Effect.result(this.#make(incarnationOf(this.#stream.node, this.#stream.epoch), some))
       if (made._tag === "Failure") return yield* Effect.sleep(RETRY)
-      this.#waiting = this.#waiting.slice(some.length)
-      if (this.#waiting.length === 0) this.#filled.closeUnsafe()
+      for (const one of some) this.#waiting.delete(one)
+      if (this.#waiting.size === 0) this.#filled.closeUnsafe()
       for (const { done } of some) done()
     }).pipe(Effect.forever)
   }
@@ -220,23 +219,36 @@ export class Routes {
 
   /** Lets the users of nodes that died go, in bounded steps; any node does that, and several may at once. */
   readonly sweep = Effect.gen({ self: this }, function* (this: Routes): Effect.fn.Return<void, RedisUnavailable> {
-    const { nodes, shards } = this.#keys
-    const [dead] = yield* this.#redis.run("sweep", (client) => pipelined(client, [[named("dead"), 1, nodes, SWEEP_MS]]))
-    const found = dead as ReadonlyArray<string>
+    const { nodes } = this.#keys
+    const [dead] = yield* this.#redis.run("sweep", (client) => pipelined(client, [[named("dead"), 1, nodes]]))
+    const [now, found] = dead as readonly [number, ReadonlyArray<string>]
     for (let i = 0; i + 1 < found.length; i += 2) {
       const id = found[i]!
-      const at = Math.round(Number(found[i + 1]) - LEASE_MS)
-      for (const { held, routes, seen } of shards) {
+      const until = Number(found[i + 1])
+      const isClean = yield* this.#letGo(id, Math.round(until - LEASE_MS))
+      // Not at once: something that it sent before its end may still be on its way.
+      if (isClean && now - until > SWEEP_MS) yield* this.#redis.run("sweep", (client) => client.zrem(nodes, id))
+    }
+  })
+
+  /** Lets the users of an incarnation go, which was last alive at that time. True when there were none. */
+  readonly #letGo = Effect.fnUntraced(
+    { self: this },
+    function* (this: Routes, id: Incarnation, at: number): Effect.fn.Return<boolean, RedisUnavailable> {
+      let users = 0
+      for (const { held, routes, seen } of this.#keys.shards) {
+        const command: RedisCommand = [named("sweep"), 3, routes, held(id), seen, id, SEEN_USERS, SWEEP_USERS, at]
         for (let step = 0; step < SWEEP_STEPS; step++) {
-          const command: RedisCommand = [named("sweep"), 3, routes, held(id), seen, id, SEEN_USERS, SWEEP_USERS, at]
           const [answer] = yield* this.#redis.run("sweep", (client) => pipelined(client, [command]))
           const [count, ...gone] = answer as readonly [number, ...ReadonlyArray<string>]
+          users += count
           if (gone.length > 0) this.#tell(gone.map((user) => ({ _tag: "Presence", user, online: false, lastSeen: at })))
           if (count < SWEEP_USERS) break
         }
       }
+      return users === 0
     }
-  })
+  )
 }
 
 const group = <A>(groups: Map<number, Array<A>>, key: number): Array<A> => {

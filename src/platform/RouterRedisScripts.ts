@@ -75,9 +75,8 @@ return 1`)
 /** KEYS nodes. The incarnations that are alive. */
 const living = `#!lua flags=no-writes\n${NOW}return redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf')`
 
-/** KEYS nodes; ARGV milliseconds after which an incarnation that ran out is forgotten. Those that ran out, each with the time when it did. */
-const dead = lua(`${NOW}redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. (now - ARGV[1]))
-return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 100)`)
+/** KEYS nodes. The time, and incarnations that ran out, each with the time when it did. */
+const dead = `#!lua flags=no-writes\n${NOW}return { now, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 100) }`
 
 /**
  * KEYS routes, held, seen of one part; ARGV incarnation, users in \`seen\` at most, and what to do in order: \`+user\` or \`-user\`. For each the route before

@@ -44,12 +44,10 @@ export class NodeStream {
   readonly #filled = Latch.makeUnsafe(false)
   readonly #emptied = Latch.makeUnsafe(true)
   readonly #keys: { readonly lease: string; readonly stream: string }
-  readonly #onLost: (reason: string) => void
 
-  constructor(node: string, keys: RouterKeys, onLost: (reason: string) => void) {
+  constructor(node: string, keys: RouterKeys) {
     this.node = node
     this.#keys = { lease: keys.lease(node), stream: keys.stream(node) }
-    this.#onLost = onLost
   }
 
   get isLive(): boolean {
@@ -74,7 +72,6 @@ export class NodeStream {
     this.live.closeUnsafe()
     this.lost.openUnsafe()
     this.#filled.openUnsafe()
-    this.#onLost(reason)
   }
 
   /** This node goes away, and nothing is lost by that. */

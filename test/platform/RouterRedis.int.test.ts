@@ -3,7 +3,7 @@ import { Effect, Fiber, Schedule, type Scope } from "effect"
 import { connectRedis, type RedisConnection } from "../../src/platform/RedisConnection.ts"
 import type { NodeItem, Router } from "../../src/platform/Router.ts"
 import { makeRouterRedis } from "../../src/platform/RouterRedis.ts"
-import { makeKeys } from "../../src/platform/RouterRedisKeys.ts"
+import { makeKeys, shardOf } from "../../src/platform/RouterRedisKeys.ts"
 import { type Proxy, tcpProxy } from "../support/proxy.ts"
 import { redisAddress, redisServer, type RedisServer } from "../support/redis-server.ts"
 
@@ -258,6 +258,31 @@ describe("bounds", () => {
       assert.deepStrictEqual(Object.assign({}, ...routes.map(withoutCanaries)), { ann: "n2.1" })
       const held = yield* all.redis.run("held", (client) => client.keys(`*held:n1*`))
       assert.deepStrictEqual(held, [])
+    })
+  )
+
+  it.live("what was left by a node that died when nobody was there is swept too", () =>
+    Effect.gen(function* () {
+      const server = yield* redisServer()
+      const redis = yield* connectRedis({ address: server.address, name: "test" })
+      const shard = keys.shards[shardOf("zoe")]!
+      yield* redis.run("leave", (client) =>
+        Promise.all([
+          client.zadd(keys.nodes, 1_000_000, "old.7"),
+          client.hset(shard.routes, "zoe", "old.7"),
+          client.sadd(shard.held("old.7"), "zoe")
+        ])
+      )
+      yield* makeRouterRedis({ address: server.address, scope: SCOPE, node: "n1", edge: true })
+      const left = redis.run("left", async (client) => [
+        await client.hexists(shard.routes, "zoe"),
+        await client.exists(shard.held("old.7")),
+        await client.zcount(keys.nodes, "-inf", 1_000_001)
+      ])
+      const swept = Effect.gen(function* () {
+        while ((yield* left).some((count) => count > 0)) yield* Effect.yieldNow
+      })
+      yield* within("swept", swept)
     })
   )
 
