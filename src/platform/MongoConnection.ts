@@ -87,9 +87,11 @@ export const databaseNameOf = (address: EngineAddress): string => {
   return named === undefined ? "darda" : decodeURIComponent(named)
 }
 
+/** Without what the driver and the server repeat: the address with its password, the command with what people wrote. */
 const hidden = (cause: unknown): string =>
   (cause instanceof Error ? cause.message : String(cause))
     .replace(/\/\/[^@/\s]*@/g, "//")
+    .replace(/ to execute command .*/s, "")
     .replace(/\.+$/, "")
     .slice(0, 300)
 

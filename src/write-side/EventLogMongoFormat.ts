@@ -2,7 +2,7 @@
  * The log's collections in MongoDB. What an event costs is its own document and two entries of indexes; everything else is written
  * once a commit and partition, or when it changes. See docs/decisions/0009.
  */
-import { type Binary, Binary as BinaryOf, type Db, type Document } from "mongodb"
+import { type Binary, Binary as BinaryOf, type ClientSession, type Db, type Document } from "mongodb"
 import { hash } from "node:crypto"
 import type { ConversationId, UserId } from "../domain/ids.ts"
 import { partitionOf } from "../domain/partition.ts"
@@ -208,3 +208,11 @@ export const collectionsOf = (db: Db) => ({
 })
 
 export type Collections = ReturnType<typeof collectionsOf>
+
+/** A write that changes nothing but its own document: only the true primary finds a majority for it. */
+export const touchBarrier = (meta: Collections["meta"], session?: ClientSession): Promise<unknown> =>
+  meta.updateOne(
+    { _id: "barrier" },
+    { $inc: { reads: 1 } },
+    { upsert: true, ...(session === undefined ? {} : { session }) }
+  )

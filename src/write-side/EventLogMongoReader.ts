@@ -17,11 +17,11 @@ import {
   type HeadDoc,
   ID_BASE,
   type MemberDoc,
-  memberRange
+  memberRange,
+  touchBarrier
 } from "./EventLogMongoFormat.ts"
 import { decodeEvent, glance, MAX_ROWS } from "./EventLogRecords.ts"
 
-const BARRIER = "barrier"
 /** How often heads are read that are not complete. */
 const HEADS_TRIES = 10
 /** The newest event of each of the conversations: the index is entered once for each, and nothing else of it is read. */
@@ -55,7 +55,7 @@ export class Reader {
   async heads(): Promise<ReadonlyArray<number>> {
     const session = this.#mongo.client.startSession({ causalConsistency: true })
     try {
-      await this.#is.meta.updateOne({ _id: BARRIER }, { $inc: { reads: 1 } }, { upsert: true, session })
+      await touchBarrier(this.#is.meta, session)
       for (let tries = 0; tries < HEADS_TRIES; tries++) {
         const heads = await this.#is.heads.find({}, { projection: { partition: 1, position: 1 }, session }).toArray()
         const positions = new Array<number>(this.#partitions).fill(-1)

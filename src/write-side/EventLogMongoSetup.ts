@@ -11,7 +11,16 @@ import {
   mongoTlsTrouble
 } from "../platform/MongoConnection.ts"
 import { LogUnavailable, LogUnusable } from "./EventLog.ts"
-import { COLLECTIONS, collections, collectionsOf, FORMAT, headId, indexes, type LogDoc } from "./EventLogMongoFormat.ts"
+import {
+  COLLECTIONS,
+  collections,
+  collectionsOf,
+  FORMAT,
+  headId,
+  indexes,
+  type LogDoc,
+  touchBarrier
+} from "./EventLogMongoFormat.ts"
 
 /** Of MongoDB 8.0, the first that writes to several collections with one command. */
 const WIRE_VERSION = 25
@@ -22,11 +31,12 @@ const LOOK_AGAIN = "100 millis"
 /** How long a start waits for another process that changes the format. */
 const WAIT_MS = 120_000
 
-/** Codes of the server's refusals that trying again does not change, and what they are called in {@link LogUnusable}. */
-const refusals: Readonly<Record<number, string>> = {
-  13: "no-rights",
-  18: "not-authenticated",
-  8000: "not-authenticated"
+const noEntry = ["not-authenticated", "Check the user and password in MONGO_URL, and its authSource."] as const
+/** Codes of the server's refusals that trying again does not change: what they are called in {@link LogUnusable}, and what to do. */
+const refusals: Readonly<Record<number, readonly [code: string, advice: string]>> = {
+  13: ["no-rights", "The user in MONGO_URL needs the role readWrite on the database."],
+  18: noEntry,
+  8000: noEntry
 }
 
 /** Steps from one format to the next: `steps[n]` makes format n + 1 of n. Each may be cut short and done again, also by two processes at once. */
@@ -103,6 +113,8 @@ export const openLog = Effect.fn("EventLogMongo.open")(function* (mongo: MongoCo
       `the log at ${mongo.where} has ${found.partitions} partitions, and PARTITIONS is ${partitions}. The number is fixed when a log is made: start with PARTITIONS=${found.partitions}.`
     )
   }
+  // Every role reads the heads behind a write, so who may only read is found out here.
+  yield* ask(() => touchBarrier(meta))
   return found
 })
 
@@ -238,13 +250,10 @@ const asking = <A>(
   Effect.tryPromise({
     try: work,
     catch: (cause) => {
-      const code = refusals[mongoCode(cause) ?? 0]
-      if (code !== undefined) {
-        return new LogUnusable({
-          where,
-          code,
-          reason: `MongoDB at ${where} refuses ${operation}: ${mongoReason(cause)}. The user in MONGO_URL needs the role readWrite on the database.`
-        })
+      const refusal = refusals[mongoCode(cause) ?? 0]
+      if (refusal !== undefined) {
+        const [code, advice] = refusal
+        return new LogUnusable({ where, code, reason: `MongoDB at ${where}: ${mongoReason(cause)}. ${advice}` })
       }
       const tls = mongoTlsTrouble(cause)
       if (tls !== undefined) return new LogUnusable({ where, code: "tls", reason: `MongoDB at ${where}: ${tls}.` })

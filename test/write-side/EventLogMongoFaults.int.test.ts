@@ -10,7 +10,7 @@ import { afterAll, beforeAll } from "vitest"
 import { dmConversation } from "../../src/domain/ids.ts"
 import { partitionOf } from "../../src/domain/partition.ts"
 import type { EventLog } from "../../src/write-side/EventLog.ts"
-import { commitAll, everything, LogCommitter, onlyTimeline, say } from "../support/log-committer.ts"
+import { commitAll, everything, LogCommitter, mark, onlyTimeline, say } from "../support/log-committer.ts"
 import { openMongoLog } from "../support/mongo-log.ts"
 import { mongoProxy } from "../support/mongo-proxy.ts"
 import { type PrivateMongo, privateMongo } from "../support/privateEngines.ts"
@@ -111,6 +111,15 @@ describe("EventLog in MongoDB: what the server refuses for now (F8)", () => {
       yield* failing(100, { failCommands: ["commitTransaction"], writeConcernError: wtimeout })
       yield* committer.commit([say(dm, "ann", "c1", "x")])
       yield* checkWhole(log, ["c1"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("says at the start which right is missing", () =>
+    Effect.gen(function* () {
+      yield* failing(1, { failCommands: ["update"], errorCode: 13 })
+      const error = yield* Effect.flip(openMongoLog(fresh()))
+      assert.deepInclude(error, { _tag: "LogUnusable", code: "no-rights" })
+      assert.match(error.message, /needs the role readWrite/)
     }).pipe(Effect.scoped)
   )
 
@@ -319,4 +328,68 @@ describe("EventLog in MongoDB: the primary (F5)", () => {
       }).pipe(Effect.scoped)
     )
   }
+})
+
+describe("EventLog in MongoDB: everything at once", () => {
+  it.live(
+    "keeps what was acked, once and in order, while committers take partitions from one another and calls fail",
+    () =>
+      Effect.gen(function* () {
+        const url = fresh()
+        const calm = yield* openMongoLog(url)
+        const convs = Array.from({ length: 40 }, (_, i) => dmConversation("ann", `u${i}`))
+        const acked: Array<string> = []
+        const data = (errorCode: number) => ({ failCommands: ["bulkWrite", "commitTransaction"], errorCode })
+        const harm = Effect.gen(function* () {
+          while (true) {
+            for (const how of [data(112), data(251), data(91), { ...data(0), closeConnection: true }]) {
+              yield* failing(2, how).pipe(Effect.scoped)
+              yield* calm.claim([Math.floor(Math.random() * 16)], "passer-by").pipe(Effect.ignore)
+            }
+          }
+        })
+        const committer = Effect.fnUntraced(function* (name: string) {
+          const proxy = yield* mongoProxy(mongo.port)
+          const through = new URL(url)
+          through.port = String(proxy.port)
+          through.search = "directConnection=true"
+          const log = yield* openMongoLog(through.toString())
+          const claim = LogCommitter.claim(log, { owner: name }).pipe(Effect.retry({ times: 20 }))
+          let current = yield* claim
+          for (let n = 0; n < 5; n++) {
+            if (n % 5 === 0) proxy.lose(n % 2 === 0 ? "commitTransaction" : "bulkWrite", 1 + (n % 8))
+            const wishes = convs.map((conv) => say(conv, "ann", `${name}-${n}`, "x"))
+            while (true) {
+              const result = yield* Effect.result(current.commit([...wishes, mark(convs[n % 40]!, "ann", 1)]))
+              if (result._tag === "Success") break
+              current = yield* claim
+            }
+            acked.push(`${name}-${n}`)
+          }
+        }, Effect.scoped)
+        yield* Effect.all([committer("a"), committer("b")], { concurrency: 2 }).pipe(Effect.raceFirst(harm))
+
+        assert.lengthOf(acked, 10)
+        const events = yield* everything(calm)
+        const heads = yield* calm.heads
+        const positions = new Array<number>(16).fill(0)
+        for (const event of events) assert.strictEqual(event.position, ++positions[event.partition]!)
+        assert.deepStrictEqual(heads, positions)
+        for (const conv of convs) {
+          const own = onlyTimeline(events.filter((event) => event.conv === conv))
+          assert.deepStrictEqual(
+            own.map(({ seq }) => seq),
+            own.map((_, i) => i + 1)
+          )
+          const cids = own.map(({ cid }) => cid)
+          assert.strictEqual(new Set(cids).size, cids.length)
+          assert.includeMembers(cids, acked)
+        }
+        const entries = yield* calm.outbox({ until: Number.MAX_SAFE_INTEGER, limit: 10_000 })
+        assert.strictEqual(
+          entries.reduce((sum, { from, to }) => sum + to - from + 1, 0),
+          events.length
+        )
+      }).pipe(Effect.scoped)
+  )
 })
