@@ -30,9 +30,12 @@ const patiently = <A, R>(open: Effect.Effect<A, LogUnusable | LogUnavailable, R>
     Effect.retry({ schedule: TRY_AGAIN, while: (error) => error._tag === "LogUnavailable" })
   )
 
-/** The event log. */
-export const layerLog = (settings: SettingsValues, engines: EngineAddresses) =>
-  Layer.effectContext(patiently(Layer.build(layerMongo({ address: engines.mongo, partitions: settings.partitions }))))
+/** The event log; made where there is none, unless it must exist. */
+export const layerLog = (
+  { partitions }: SettingsValues,
+  { mongo: address }: EngineAddresses,
+  options: { readonly mustExist?: boolean } = {}
+) => Layer.effectContext(patiently(Layer.build(layerMongo({ address, partitions, ...options }))))
 
 /** What signs dev tokens, tickets and the query API: the setting, or with AUTH=dev a secret that is made once and kept with the log. */
 export const clusterSecret = (settings: SettingsValues, engines: EngineAddresses) =>

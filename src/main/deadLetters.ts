@@ -23,7 +23,7 @@ const command = <A, E>(work: (options: DeadLettersOptions) => Effect.Effect<A, E
     const engines = engineAddresses(settings)
     if (engines === undefined)
       return yield* Effect.fail(new Error("Dead letters are in RabbitMQ: set MONGO_URL, AMQP_URL and REDIS_URL"))
-    const { id } = yield* Effect.provide(EventLog, layerLog(settings, engines))
+    const { id } = yield* Effect.provide(EventLog, layerLog(settings, engines, { mustExist: true }))
     return yield* work({ address: engines.amqp, scope: scopeOf(id) })
   }).pipe(Effect.provide(layerLogging))
 

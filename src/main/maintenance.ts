@@ -149,7 +149,7 @@ const onTerminal: Progress = (line) => {
 /** On the engines that processes share: whoever runs beside it does not have to be asked. */
 const onCluster = Effect.fnUntraced(function* (settings: SettingsValues, engines: EngineAddresses, work: Maintenance) {
   const { layerLog, layerReadModels } = yield* Effect.promise(() => import("./cluster.ts"))
-  const log = layerLog(settings, engines)
+  const log = layerLog(settings, engines, { mustExist: true })
   return yield* work(onTerminal).pipe(Effect.provide(layerReadModels(engines).pipe(Layer.provideMerge(log))))
 })
 

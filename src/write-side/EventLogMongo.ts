@@ -15,6 +15,8 @@ export interface MongoLogOptions {
   readonly address: EngineAddress
   /** Must be what the log was made with. */
   readonly partitions: number
+  /** Opens no log but one that is there: for those who would do nothing with a new one. */
+  readonly mustExist?: boolean
 }
 
 const connect = (address: EngineAddress) =>
@@ -33,7 +35,7 @@ export const layerMongo = (options: MongoLogOptions): Layer.Layer<EventLog, LogU
     EventLog,
     Effect.gen(function* () {
       const mongo = yield* connect(options.address)
-      const { id } = yield* openLog(mongo, options.partitions)
+      const { id } = yield* openLog(mongo, options.partitions, options.mustExist)
       return yield* make(mongo, id, options.partitions)
     })
   )

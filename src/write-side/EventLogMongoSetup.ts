@@ -71,10 +71,14 @@ const unless =
   }
 
 /**
- * What the log says of itself, when it fits. Makes the log in a database that has none. Fails with {@link LogUnavailable} when MongoDB does not answer
+ * What the log says of itself, when it fits. Makes the log in a database that has none, unless it must exist. Fails with {@link LogUnavailable} when MongoDB does not answer
  * within some seconds: trying again may help then.
  */
-export const openLog = Effect.fn("EventLogMongo.open")(function* (mongo: MongoConnection, partitions: number) {
+export const openLog = Effect.fn("EventLogMongo.open")(function* (
+  mongo: MongoConnection,
+  partitions: number,
+  mustExist = false
+) {
   const unusable = (code: string, reason: string) => new LogUnusable({ where: mongo.where, code, reason })
   const ask = <A>(work: () => Promise<A>) => asking(mongo, "open", work)
   const { meta } = collectionsOf(mongo.db)
@@ -97,6 +101,12 @@ export const openLog = Effect.fn("EventLogMongo.open")(function* (mongo: MongoCo
       return yield* unusable(
         "foreign",
         `the database ${mongo.db.databaseName} at ${mongo.where} holds collections of another program: name another one in MONGO_URL (mongodb://…/darda).`
+      )
+    }
+    if (found === null && mustExist) {
+      return yield* unusable(
+        "missing",
+        `there is none in the database ${mongo.db.databaseName} at ${mongo.where} yet: look at the path of MONGO_URL. The first start of a writer or reader makes one.`
       )
     }
     found = yield* migrate(mongo, partitions, look)
