@@ -74,7 +74,9 @@ describe.concurrent("with a cursor", () => {
     const dm = (await say(ann, { to: bob.user }, "one")).conv
     const group = await makeGroup(ann, [bob.user])
     await has(bob, group, 1)
-    const { cursor } = await bob.got("cursor")
+    const { cursor } = await bob.until("a cursor after all of it", (all) =>
+      all.slice(all.findLastIndex(({ t }) => t === "event")).find(({ t }) => t === "cursor")
+    )
     const phone = await connect(bob.user)
     await bob.leave()
     await say(ann, { to: bob.user }, "two")

@@ -128,11 +128,14 @@ describe("after a loss of the node's stream", () => {
     Effect.gen(function* () {
       const { hub, lose } = yield* scene
       let told = 0
-      yield* hub.listen(
+      const stop = yield* hub.listen(
         "ann",
         () => {},
         () => void told++
       )
+      yield* lose
+      yield* TestClock.adjust("1 second")
+      yield* stop
       yield* lose
       yield* TestClock.adjust("1 second")
       assert.strictEqual(told, 1)

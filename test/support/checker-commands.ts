@@ -304,13 +304,15 @@ const checkRefusals = (
         )
       }
       if (copy.answers.some(isPersisted) || conv === undefined) continue
-      // Which of the copies on this connection it answers is not known: the first one counts.
-      const sent = Math.min(...copies.filter((other) => other.session === copy.session).map((other) => other.at))
+      // Which of the copies on this connection it answers is not known: it may be any, and the first one's time counts. A loss may have taken the answers of
+      // the others along.
+      const mine = copies.filter((other) => other.session === copy.session)
+      const sent = Math.min(...mine.map((other) => other.at))
       const from = bounds.lower(conv, sent)
       const to = bounds.upper(conv, at)
       let justified = code === "bad_request" || code === "too_large"
       for (let seq = from; seq <= to && !justified; seq++)
-        justified = refusals(timeline, seq, copy.frame, user, cid).has(code)
+        justified = mine.some((one) => refusals(timeline, seq, one.frame, user, cid).has(code))
       evidence.expect(
         "I6",
         justified,
