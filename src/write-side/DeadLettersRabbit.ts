@@ -13,7 +13,7 @@ import {
   type RabbitLink,
   type RabbitUnavailable
 } from "../platform/RabbitLink.ts"
-import { deadLetterQueue, queuePrefix } from "../platform/rabbitQueues.ts"
+import { deadLetterQueue, eventQueue, queuePrefix } from "../platform/rabbitQueues.ts"
 
 /** Letters that are looked at once. Those behind them come into view when these are sent back or thrown away. */
 const LOOK_LETTERS = 1_000
@@ -61,7 +61,7 @@ const letterOf = (message: GetMessage): Letter => ({
 
 /**
  * Takes the letters one after another without acking them and shows each to `see`, which answers whether it has seen enough. All that is not acked is back in
- * the queue when the channel closes, and also when this process dies. Answers how many were not looked at.
+ * the queue when the channel closes, and also when this process dies. Looks at those that are there when it begins, and answers how many more there are.
  */
 const look = Effect.fnUntraced(function* (
   link: RabbitLink,
@@ -71,7 +71,8 @@ const look = Effect.fnUntraced(function* (
   const { channel } = yield* openChannel(link)
   const { name } = deadLetterQueue(scope)
   let more = 0
-  for (let i = 0; i < LOOK_LETTERS; i++) {
+  let limit = LOOK_LETTERS
+  for (let i = 0; i < limit; i++) {
     const message = yield* ask("give a dead letter", () => channel.get(name)).pipe(
       // Nothing was ever put aside.
       Effect.catchIf(
@@ -81,6 +82,8 @@ const look = Effect.fnUntraced(function* (
     )
     if (message === false) return 0
     more = message.fields.messageCount
+    // What is put aside from now on is not looked at: it may be what was just sent back.
+    if (i === 0) limit = Math.min(limit, more + 1)
     if (yield* see(message, channel)) return more
   }
   return more
@@ -178,7 +181,7 @@ export const retryLetters = (
   ids: ReadonlyArray<string> | "all"
 ): Effect.Effect<Handled, RabbitUnavailable> => {
   const prefix = queuePrefix(options.scope)
-  const isOurs = (queue: string) => queue.startsWith(`${prefix}commands.`) || queue.startsWith(`${prefix}events.`)
+  const isOurs = (queue: string) => queue.startsWith(`${prefix}commands.`) || queue === eventQueue(options.scope).name
   return each(options, ids, (link) =>
     Effect.map(
       openConfirmChannel(link),

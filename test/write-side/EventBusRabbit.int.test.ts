@@ -3,7 +3,7 @@ import { Context, Effect, Exit, Layer, Scope } from "effect"
 import type { StoredEvent } from "../../src/domain/events.ts"
 import { EventBus, type Published } from "../../src/write-side/EventBus.ts"
 import { layerRabbit } from "../../src/write-side/EventBusRabbit.ts"
-import { listLetters } from "../../src/write-side/DeadLettersRabbit.ts"
+import { listLetters, retryLetters } from "../../src/write-side/DeadLettersRabbit.ts"
 import { engines } from "../support/engines.ts"
 import { historyOf } from "../support/histories.ts"
 import { freshScope, onChannel, rabbitAddress, until } from "../support/rabbit.ts"
@@ -189,6 +189,8 @@ describe("EventBus on RabbitMQ", () => {
         Effect.timeout("10 seconds")
       )
       for (const { queue } of letters) assert.strictEqual(queue, `darda.${scope}.events`)
+      const { done } = yield* retryLetters({ address, scope }, "all")
+      assert.lengthOf(done, rubbish.length)
     })
   )
 })
