@@ -97,7 +97,7 @@ const isNetwork = (cause: unknown): boolean =>
 const mayDoBetter = (cause: unknown): boolean =>
   cause instanceof TryAgain ||
   isLabelled(cause, "TransientTransactionError") ||
-  // Once more from the start: the heads see to it that it is not written twice.
+  // Once more from the start: the ids of events see to it that it is not written twice.
   isLabelled(cause, "UnknownTransactionCommitResult") ||
   isNetwork(cause) ||
   mongoCode(cause) === INTERRUPTED
