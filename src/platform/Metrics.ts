@@ -32,6 +32,19 @@ const metrics = {
   projectionLag: Metric.gauge("darda_projection_lag_events", {
     description: "Events of the log that the read models do not hold yet"
   }),
+  readModelsContended: Metric.counter("darda_read_models_contended_total", {
+    description: "Writes to the read models in Redis that another process was ahead of",
+    incremental: true
+  }),
+  readModelsEmptied: Metric.counter("darda_read_models_went_back_total", {
+    description:
+      "Partitions of the read models that were found further back than before: Redis was emptied, or they were reset",
+    incremental: true
+  }),
+  olderRead: Metric.counter("darda_older_messages_read_total", {
+    description: "Times that messages older than what Redis keeps were read from the log",
+    incremental: true
+  }),
   streamLosses: Metric.counter("darda_stream_losses_total", {
     description: "Times that this node's stream was lost, and all of its connections attached again",
     incremental: true

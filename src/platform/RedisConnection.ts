@@ -28,7 +28,7 @@ export class RedisUnavailable extends Schema.TaggedError<RedisUnavailable>()("Re
 
 export interface RedisConnectionOptions {
   readonly address: EngineAddress
-  /** As `CLIENT LIST` shows it, after `darda-`. */
+  /** For people; `CLIENT LIST` shows it after `darda-`, with hyphens for blanks. */
   readonly name: string
   /** Milliseconds for one call, its wait for a place included; 1,000 unless given. For a connection that blocks: longer than it blocks. */
   readonly timeoutMs?: number
@@ -105,7 +105,7 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
     Effect.sync(() => {
       const client = new Redis({
         ...place,
-        connectionName: `darda-${name}`,
+        connectionName: `darda-${name.replaceAll(" ", "-")}`,
         lazyConnect: true,
         // What cannot be sent now fails now: reads have the log, and everything else is tried again by who wants it.
         enableOfflineQueue: false,

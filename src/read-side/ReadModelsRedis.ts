@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { metricsWriter } from "../platform/Metrics.ts"
 import type { RedisConnection } from "../platform/RedisConnection.ts"
 import { ReadModels } from "./ReadModels.ts"
 import { logAway, makeApplier, type OlderLog, readPointers, type RedisSet } from "./ReadModelsRedisApply.ts"
@@ -62,12 +63,18 @@ const make = Effect.fn("ReadModelsRedis.make")(function* (
   }
   const set: RedisSet = { ...options, which: "live" }
   const pointers = readPointers(set)
-  const progress: RedisProgress = yield* makeRedisProgress(partitions, pointers, (partition) =>
+  const metrics = yield* metricsWriter
+  const progress: RedisProgress = yield* makeRedisProgress(partitions, pointers, (partition) => {
     applier.forget(partition)
-  )
-  const applier = makeApplier(set, { generation: newGeneration, ...progress })
+    metrics.update("readModelsEmptied", 1)
+  })
+  const applier = makeApplier(set, {
+    generation: newGeneration,
+    lost: () => metrics.update("readModelsContended", 1),
+    ...progress
+  })
   const sweep = yield* makeSweep(set)
-  const reads = yield* makeReads(set, progress, makeOlder(set, progress))
+  const reads = yield* makeReads(set, progress, makeOlder(set, progress, metrics))
 
   return {
     checkpoints: Effect.suspend(() => {

@@ -105,6 +105,8 @@ export const makeApplier = (
     readonly generation: () => string
     /** The only generation that may be written, where it is not whatever is there. */
     readonly only?: string
+    /** Another one had applied the same, or a part of it. */
+    readonly lost?: () => void
     readonly told: () => Vector
     readonly found: (partition: number, pointer: Pointer, told: Vector) => void
   }
@@ -253,6 +255,7 @@ export const makeApplier = (
         }
         const outcome = yield* write(writes)
         if (outcome.lost + wanted.length - ready.length > 0) {
+          options.lost?.()
           if (++lost > LOST_MAX) return
           yield* Effect.sleep(lost * GIVE_WAY_MS * (0.5 + Math.random() / 2))
         }
@@ -290,20 +293,24 @@ const following = (
   return first === 0 && end === events.length ? events : events.slice(first, end)
 }
 
-/** Messages with `after < seq <= upTo` that are not by this user, from the log. As many events are read as lie between, a page at a time. */
+/** Messages with `from < seq <= upTo` that are not by this user, from the log. As many events are read as lie between, a page at a time. */
 const countByOthers = Effect.fnUntraced(function* (
   log: OlderLog,
   conv: ConversationId,
   user: UserId,
   from: Seq,
   upTo: Seq
-): Effect.fn.Return<number, LogUnavailable> {
+): Effect.fn.Return<number, LogUnavailable | ReadModelsUnavailable> {
   let count = 0
   let after = from
   while (after < upTo) {
-    const events = yield* log.timeline(conv, { after, before: upTo + 1, limit: COUNT_EVENTS, take: "oldest" })
+    const slice = { after, before: upTo + 1, limit: COUNT_EVENTS, take: "oldest" } as const
+    const events = yield* log.timeline(conv, slice)
     for (const event of events) if (event.type === "message" && event.by !== user) count++
-    if (events.length < COUNT_EVENTS) break
+    // Seqs have no holes. A replica that lags would make the count wrong for ever.
+    if (events.length < Math.min(COUNT_EVENTS, upTo - after)) {
+      return yield* unavailable("apply", "the event log told less than was applied from it")
+    }
     after = events.at(-1)!.seq
   }
   return count

@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto"
 import type { ConversationId, Seq } from "../domain/ids.ts"
 import { partitionOf } from "../domain/partition.ts"
 import type { FoldedMessage } from "../domain/protocol/server-frames.ts"
+import type { MetricsWriter } from "../platform/Metrics.ts"
 import type { LogUnavailable } from "../write-side/EventLog.ts"
 import { isMessage } from "./fromLog.ts"
 import { foldMessages } from "./messages.ts"
@@ -53,16 +54,23 @@ export interface Older {
  * The cache is right without being told of more than amendments: a block holds only messages that had left the tail, so nothing is ever added below its end. An amendment
  * of one of its messages takes it away, and takes away the lease of whoever is filling it from a log that it read before.
  */
-export const makeOlder = (set: RedisSet, progress: RedisProgress): Older => {
+export const makeOlder = (set: RedisSet, progress: RedisProgress, metrics: MetricsWriter): Older => {
   const { log, partitions, redis } = set
 
   const read = Effect.fnUntraced(function* (
     { conv, head }: ConversationRow,
     first: Seq,
     last: Seq
-  ): Effect.fn.Return<ReadonlyArray<FoldedMessage>, LogUnavailable> {
+  ): Effect.fn.Return<ReadonlyArray<FoldedMessage>, LogUnavailable | ReadModelsUnavailable> {
+    // A replica that lags, or a primary that was replaced and does not know it yet, would leave out amendments, and nothing would ever take that back.
+    const newest = yield* log.timeline(conv, { after: head - 1, before: head + 1, limit: 1, take: "newest" })
     const slice = { after: first - 1, before: last + 1, limit: last - first + 1, take: "oldest" } as const
-    const messages = (yield* log.timeline(conv, slice)).filter(isMessage)
+    const events = yield* log.timeline(conv, slice)
+    if (newest.length === 0 || events.length < slice.limit) {
+      return yield* unavailable("older messages", "the event log told less than was applied from it")
+    }
+    metrics.update("olderRead", 1)
+    const messages = events.filter(isMessage)
     if (messages.length === 0) return []
     const amendments = yield* log.amendments(
       conv,

@@ -1,14 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import fc from "fast-check"
+import type { StoredEvent } from "../../src/domain/events.ts"
+import type { ReadModels } from "../../src/read-side/ReadModels.ts"
 import { makeMemoryStore } from "../../src/read-side/StoreMemory.ts"
 import { dump } from "../contract/ReadModels.properties.ts"
 import { appliedLog } from "../support/appliedLog.ts"
 import { engines } from "../support/engines.ts"
 import { carryOut, type History, wish } from "../support/histories.ts"
 import { redisScope } from "../support/redis-keys.ts"
-import { keptOf, openReadModels } from "../support/redis-read-models.ts"
-import { redisAddress } from "../support/redis-server.ts"
+import { keptOf, openReadModels, withinTail } from "../support/redis-read-models.ts"
+import { redisAddress, redisServer } from "../support/redis-server.ts"
 
 const PARTITIONS = 2
 
@@ -107,6 +109,74 @@ describe("read models in Redis", () => {
           )
         }
       }
+    })
+  )
+
+  it.live("a group of 10,000: a message costs what it costs in a small one, and an admin who leaves is followed", () =>
+    Effect.gen(function* () {
+      const { address } = yield* redisServer()
+      const { log, noted } = appliedLog()
+      const open = Effect.map(
+        openReadModels({ address, scope: "test", partitions: 1, log }),
+        ({ readModels, redis }) => ({
+          redis,
+          readModels: noted(readModels)
+        })
+      )
+      const { readModels, redis } = yield* open
+      const store = makeMemoryStore(1)
+      const conv = "g:00000000-0000-8000-8000-000000000000"
+      const users = Array.from({ length: 10_000 }, (_, i) => `m${String((i * 7_919) % 10_000).padStart(4, "0")}`)
+      let position = 0
+      const event = (by: string, type: StoredEvent["type"], data: unknown) => {
+        position++
+        const place = {
+          conv,
+          seq: position,
+          position,
+          prev: position - 1,
+          partition: 0,
+          at: position,
+          v: 1,
+          digest: ""
+        }
+        return { ...place, by, cid: `c${position}`, type, data } as StoredEvent
+      }
+      const apply = (to: { readonly readModels: ReadModels["Service"] }, ...events: ReadonlyArray<StoredEvent>) =>
+        Effect.andThen(
+          to.readModels.apply([{ partition: 0, events }]),
+          Effect.sync(() => store.apply([{ partition: 0, events }]))
+        )
+      const created = event("m0000", "created", { kind: "group", members: users.slice(0, 256) })
+      const added: Array<StoredEvent> = []
+      for (let i = 256; i < users.length; i += 256) {
+        added.push(event("m0000", "members", { added: users.slice(i, i + 256) }))
+      }
+      yield* apply({ readModels }, created, ...added)
+      const same = Effect.gen(function* () {
+        assert.deepStrictEqual(yield* dump(readModels), withinTail(store.dump()))
+      })
+      yield* same
+
+      // By one that remembers nothing.
+      const cold = yield* open
+      const sent = redis
+        .run("info", (client) => client.info("stats"))
+        .pipe(Effect.map((info) => Number(/total_net_output_bytes:(\d+)/.exec(info)![1])))
+      yield* cold.readModels.checkpoints
+      const before = yield* sent
+      yield* apply(cold, event("m0007", "message", { kind: "text", body: "x" }))
+      assert.isBelow((yield* sent) - before, 10_000)
+
+      yield* apply(cold, event("m0000", "members", { removed: ["m0000", "m0007"] }))
+      yield* apply(cold, event("m0008", "message", { kind: "text", body: "x" }))
+      yield* same
+      const roster = yield* readModels.roster(conv, "", 10_000)
+      assert.deepStrictEqual(roster, store.roster(conv, "", 10_000))
+      assert.strictEqual(roster.filter(({ admin }) => admin).length, 1)
+      assert.deepStrictEqual(yield* readModels.roster(conv, "m4999", 1_500), store.roster(conv, "m4999", 1_500))
+      assert.deepStrictEqual(yield* readModels.inbox("m0007", [0], "", 10), store.inbox("m0007", [0], "", 10))
+      assert.deepStrictEqual(yield* readModels.counts, store.counts())
     })
   )
 })
