@@ -37,12 +37,13 @@ const rest = Effect.fnUntraced(function* (
   const append = yield* appender(side.log)
   yield* append(history.events.slice(0, from))
   yield* each
-  return Effect.gen(function* () {
+  const more = Effect.gen(function* () {
     for (let at = from; at < history.events.length; at += bit) {
       yield* append(history.events.slice(at, at + bit))
       yield* each
     }
   })
+  return { more }
 })
 
 /** Names of all keys, without what is the same in all of them. */
@@ -75,7 +76,7 @@ describe("a rebuild of read models in Redis", () => {
         const sides = [yield* open, yield* open, yield* open]
         const [live, other, builder] = sides as [ReadSide, ReadSide, ReadSide]
         const both = Effect.all([live.projector.catchUp, other.projector.catchUp], { concurrency: 2 })
-        const more = yield* rest(live, history, 2_000, 20, both)
+        const { more } = yield* rest(live, history, 2_000, 20, both)
         yield* spoil(live, scope)
         assert.isAbove((yield* verify(builder)).differing, 3)
         const [result] = yield* Effect.all([replay(builder), more], { concurrency: 2 })
@@ -99,7 +100,7 @@ describe("a rebuild of read models in Redis", () => {
       Effect.gen(function* () {
         const { history, open } = yield* setUp(82, 4_000)
         const [live, other] = [yield* open, yield* open]
-        const more = yield* rest(live, history, 1_000, 5, live.projector.catchUp)
+        const { more } = yield* rest(live, history, 1_000, 5, live.projector.catchUp)
         const moving = yield* Effect.forkChild(more)
         let looked = 0
         while (moving.pollUnsafe() === undefined || looked === 0) {
