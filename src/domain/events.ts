@@ -18,6 +18,8 @@ export interface Origin {
   readonly session: string
   /** Echoed in a `reply`; absent for commands that are answered with `ack`. */
   readonly rid?: string
+  /** W3C trace context, where this command is followed. */
+  readonly traceparent?: string
 }
 
 /** What `decide` produces: an event before the log has given it a place. `seq` is 0 for marks. */

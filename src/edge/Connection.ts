@@ -113,9 +113,7 @@ export class Connection {
   receive(text: string): void {
     if (this.#closing) return
     this.pong()
-    const { traffic } = this.node
-    traffic.framesIn++
-    traffic.bytesIn += text.length
+    this.node.traffic.received(text)
     if (this.#inbox === undefined) {
       try {
         this.#act(this.#parse(text))
@@ -181,9 +179,7 @@ export class Connection {
 
   /** Queues a frame. A full queue ends the connection: it resumes with what it has. */
   push(frame: Frame): void {
-    const { traffic } = this.node
-    traffic.framesOut++
-    traffic.bytesOut += frame.payload.length
+    this.node.traffic.queued(frame)
     if (this.out.push(frame) || this.#closing) return
     this.#end(CLOSE.slowConsumer)
     // The queue waits for this socket, so the close frame must not wait for the queue.

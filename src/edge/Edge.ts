@@ -9,6 +9,7 @@ import * as Schedule from "effect/Schedule"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
 import { CURSOR_EVERY_MS } from "../domain/protocol/limits.ts"
 import { metricsWriter } from "../platform/Metrics.ts"
+import { Tracing } from "../platform/Tracing.ts"
 import { Router, type RouterUnavailable } from "../platform/Router.ts"
 import { Queries } from "../read-side/Queries.ts"
 import { CommandBus } from "../write-side/CommandBus.ts"
@@ -66,6 +67,7 @@ export class Edge extends Context.Service<
           queries: yield* Queries,
           auth: yield* Auth,
           metrics: yield* metricsWriter,
+          tracing: yield* Tracing,
           fork: (effect) =>
             void fork(Effect.catchDefect(effect, (defect) => Effect.logError("Work of a connection failed", defect)))
         })

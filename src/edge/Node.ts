@@ -10,6 +10,10 @@ import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import type { Limits } from "../domain/protocol/server-frames.ts"
 import type { Rejection } from "../domain/rejections.ts"
 import type { MetricsWriter } from "../platform/Metrics.ts"
+import type { TracingOn } from "../platform/Tracing.ts"
+import { Traces } from "./Traces.ts"
+import { add, remove } from "./sets.ts"
+import { Traffic } from "./Traffic.ts"
 import type { Answer, NodeItem, PresenceOf, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
 import type { Queries } from "../read-side/Queries.ts"
 import type { CommandBatch, CommandBus } from "../write-side/CommandBus.ts"
@@ -51,6 +55,7 @@ export interface NodeOptions {
   readonly queries: Queries["Service"]
   readonly auth: Auth["Service"]
   readonly metrics: MetricsWriter
+  readonly tracing: TracingOn | undefined
   /** Runs something in the background, as long as the node lives. */
   readonly fork: (effect: Effect.Effect<void>) => void
 }
@@ -87,8 +92,7 @@ export class Node {
   /** How often a part of the stream was lost. */
   losses = 0
   readonly metrics: MetricsWriter
-  /** What went in and out since the last tick: counted in numbers, since it is counted for every frame. */
-  readonly traffic = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0 }
+  readonly traffic = new Traffic()
 
   readonly #bus: CommandBus["Service"]
   readonly #router: Router["Service"]
@@ -104,6 +108,7 @@ export class Node {
   readonly #audiences: Audiences
   readonly #hedge: Hedge | undefined
   #tellings = 0
+  readonly #traces: Traces | undefined
   #tickedAt = 0
 
   constructor(options: NodeOptions) {
@@ -124,6 +129,7 @@ export class Node {
     this.#router = options.router
     this.#auth = options.auth
     this.metrics = options.metrics
+    this.#traces = options.tracing === undefined ? undefined : new Traces(options.tracing)
     this.progress = new Array<number>(options.log.partitions).fill(0)
     this.#seen = new Array<number>(options.log.partitions).fill(0)
     this.#audiences = new Audiences(options.queries, options.now, () => this.#seen)
@@ -247,9 +253,12 @@ export class Node {
 
   /** Submits a command; false when the command bus takes no more. */
   submit(session: string, command: Omit<Command, "origin">, rid: string | undefined): boolean {
+    // Marks are merged, and nobody waits for them.
+    const trace = command.cid === "" ? undefined : this.#traces?.begin(session, command)
     const taken = this.#bus.offer({
       ...command,
-      origin: { node: this.#router.node, session, ...(rid === undefined ? {} : { rid }) }
+      origin: { node: this.#router.node, session, ...(rid === undefined ? {} : { rid }) },
+      ...(trace === undefined ? {} : { traceparent: trace })
     })
     if (taken) this.#hedge?.offered(this.partitionOf(command.conv))
     return taken
@@ -263,6 +272,7 @@ export class Node {
 
   /** The broker has a batch of what was submitted here. */
   sent(batch: CommandBatch): void {
+    this.#traces?.sent(batch)
     this.#hedge?.confirmed(batch.partition, batch.commands.length)
   }
 
@@ -303,6 +313,7 @@ export class Node {
           this.#event(item)
           break
         case "Answer":
+          this.#traces?.answered(item.answer.session, item.answer)
           this.#requests.get(item.answer.session)?.answer(item.answer)
           this.#sessions.get(item.answer.session)?.answer(item.answer)
           break
@@ -350,7 +361,8 @@ export class Node {
     if (position > this.#seen[partition]!) this.#seen[partition] = position
   }
 
-  #event({ event, frame: encoded, users }: Extract<NodeItem, { readonly _tag: "MessagePersisted" }>): void {
+  #event(item: Extract<NodeItem, { readonly _tag: "MessagePersisted" }>): void {
+    const { event, frame: encoded, users } = item
     this.#see(event.partition, event.position)
     // Clocks differ between machines; what is before its time took no time.
     this.metrics.update("deliverMillis", Math.max(0, this.now() - event.at))
@@ -368,6 +380,7 @@ export class Node {
       }
       for (const listener of this.#listeners.get(user) ?? none) listener.event(event)
     }
+    this.#traces?.given(item)
   }
 
   /** Acts on signals, which may be lost and repeated. */
@@ -464,10 +477,7 @@ export class Node {
       connection.tick(now, cursorOf)
     }
     this.metrics.update("connections", this.#sessions.size)
-    for (const name of ["framesIn", "framesOut", "bytesIn", "bytesOut"] as const) {
-      this.metrics.update(name, this.traffic[name])
-      this.traffic[name] = 0
-    }
+    this.traffic.tell(this.metrics)
   }
 
   /** Every connection, for what concerns them all. */
@@ -477,17 +487,3 @@ export class Node {
 }
 
 const none: ReadonlyArray<never> = []
-
-const add = <K, V>(sets: Map<K, Set<V>>, key: K, value: V): void => {
-  const set = sets.get(key)
-  if (set === undefined) sets.set(key, new Set([value]))
-  else set.add(value)
-}
-
-/** Removes a value; true when it was there and was the last of its key. */
-const remove = <K, V>(sets: Map<K, Set<V>>, key: K, value: V): boolean => {
-  const set = sets.get(key)
-  if (set === undefined || !set.delete(value) || set.size > 0) return false
-  sets.delete(key)
-  return true
-}

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import { layerLogging } from "../platform/Logging.ts"
 import { engineAddresses, Settings } from "../platform/Settings.ts"
+import { makeTracing, Tracing } from "../platform/Tracing.ts"
 import { checkAuth } from "./identity.ts"
 import { checkRoles, checkTlsFiles, type Role } from "./roles.ts"
 
@@ -13,11 +14,12 @@ export const serve = (roles: ReadonlySet<Role>) =>
     // What can be in the way comes first: a refused start has changed nothing.
     yield* checkRoles(roles, engines, settings.readUrl)
     if (roles.has("edge")) yield* checkAuth(settings)
+    const tracing = yield* makeTracing(settings, [...roles].join("-"))
     if (engines === undefined) {
       const { serveEmbedded } = yield* Effect.promise(() => import("./serveEmbedded.ts"))
-      return yield* serveEmbedded(settings)
+      return yield* Effect.provideService(serveEmbedded(settings), Tracing, tracing)
     }
     yield* checkTlsFiles(settings, engines, roles)
     const { serveCluster } = yield* Effect.promise(() => import("./serveCluster.ts"))
-    return yield* serveCluster(settings, engines, roles)
+    return yield* Effect.provideService(serveCluster(settings, engines, roles), Tracing, tracing)
   }).pipe(Effect.scoped, Effect.provide(layerLogging))

@@ -54,6 +54,8 @@ export type NodeItem =
   /** For the users concerned on that node; the session in `event.origin` is answered with it. */
   | (MessagePersisted & {
       readonly users: ReadonlyArray<UserId>
+      /** Where the event's command is followed. */
+      readonly traceparent?: string
       /** The event's frame as JSON in UTF-8, where it came encoded. The event is then without its digest, and has an origin only where that is this node. */
       readonly frame?: () => Buffer
     })

@@ -33,8 +33,10 @@ type Row = readonly [
   at: number,
   cid: string,
   // Of a command of this node.
-  session?: string,
-  rid?: string
+  session?: string | null,
+  rid?: string | null,
+  // Where the command is followed.
+  traceparent?: string
 ]
 
 interface Text {
@@ -72,7 +74,7 @@ export class Encoder {
       if (size > ENTRY_BYTES) flush()
       if (item._tag === "MessagePersisted") {
         const frame = this.#frameOf(item.event)
-        texts.push(JSON.stringify(rowOf(node, item.event, listOf(item.users), frame.bytes)))
+        texts.push(JSON.stringify(rowOf(node, item, listOf(item.users), frame.bytes)))
         frames += frame.text
         size += frame.bytes + EVENT_BYTES
       } else {
@@ -95,9 +97,15 @@ export class Encoder {
   }
 }
 
-const rowOf = (node: string, event: TimelineEvent, users: number, bytes: number): Row => {
+type Persisted = Extract<NodeItem, { readonly _tag: "MessagePersisted" }>
+
+const rowOf = (node: string, { event, traceparent }: Persisted, users: number, bytes: number): Row => {
   const { at, by, cid, conv, origin, partition, position, prev, seq, type } = event
   const session = origin?.node === node ? origin : undefined
+  if (traceparent !== undefined) {
+    const asked = [session?.session ?? null, session?.rid ?? null, traceparent] as const
+    return [bytes, users, partition, position, prev, conv, seq, type, by, at, cid, ...asked]
+  }
   if (session === undefined) return [bytes, users, partition, position, prev, conv, seq, type, by, at, cid]
   const row = [bytes, users, partition, position, prev, conv, seq, type, by, at, cid, session.session] as const
   return session.rid === undefined ? row : [...row, session.rid]
@@ -120,6 +128,7 @@ export const decodeItems = (node: string, meta: Buffer, frames: Buffer): Readonl
       _tag: "MessagePersisted",
       event: new TakenEvent(node, item, frame) as unknown as TimelineEvent,
       users: lists[item[1]]!,
+      ...(item[13] === undefined ? {} : { traceparent: item[13] }),
       // A copy, so that what a slow client has not read yet holds no more than it needs.
       frame: () => Buffer.from(frame)
     }
@@ -157,7 +166,7 @@ class TakenEvent {
     this.cid = row[10]
     const session = row[11]
     const rid = row[12]
-    if (session !== undefined) this.origin = { node, session, ...(rid === undefined ? {} : { rid }) }
+    if (typeof session === "string") this.origin = { node, session, ...(typeof rid === "string" ? { rid } : {}) }
     this.#frame = frame
   }
 

@@ -224,6 +224,22 @@ export const settingsTable = {
     "connections",
     "Connections of one user; one more closes the oldest"
   ),
+  otlpTracesUrl: text({
+    name: "OTLP_TRACES_URL",
+    group: "Logs",
+    allowed: "an http or https URL, such as http://collector:4318/v1/traces",
+    accepts: (value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol),
+    doc: "Where traces go, by OTLP over HTTP; none are made without it"
+  }),
+  traceOneIn: integer({
+    name: "TRACE_ONE_IN",
+    group: "Logs",
+    fallback: 1_000,
+    min: 1,
+    max: 1_000_000,
+    unit: "sends",
+    doc: "One of so many sends is followed, where traces go anywhere"
+  }),
   logFormat: choice({
     name: "LOG_FORMAT",
     group: "Logs",

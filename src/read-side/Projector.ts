@@ -9,6 +9,7 @@ import { EventBus, type EventBusUnavailable, type Published } from "../write-sid
 import { EventLog, type EventReader, type LogUnavailable } from "../write-side/EventLog.ts"
 import { fill, PAGE_EVENTS } from "./fill.ts"
 import { makeQuietLog } from "../platform/quietLog.ts"
+import { Tracing, type TracingOn } from "../platform/Tracing.ts"
 import { ReadModels, type ReadModelsUnavailable, type Run } from "./ReadModels.ts"
 
 /** Batches taken from the bus at once. */
@@ -38,12 +39,17 @@ export class Projector extends Context.Service<
   static readonly layer: Layer.Layer<Projector, never, EventLog | EventBus | ReadModels> = Layer.effect(
     Projector,
     Effect.gen(function* () {
-      return Projector.of(make(yield* EventLog, yield* EventBus, yield* ReadModels))
+      return Projector.of(make(yield* EventLog, yield* EventBus, yield* ReadModels, yield* Tracing))
     })
   )
 }
 
-const make = (log: EventReader, bus: EventBus["Service"], readModels: ReadModels["Service"]): Projector["Service"] => {
+const make = (
+  log: EventReader,
+  bus: EventBus["Service"],
+  readModels: ReadModels["Service"],
+  tracing: TracingOn | undefined
+): Projector["Service"] => {
   /** One at a time: what the bus brings, or what is read from the log. */
   const turn = Semaphore.makeUnsafe(1)
   /** As the read models answered last; undefined when they have to be asked. */
@@ -129,7 +135,9 @@ const make = (log: EventReader, bus: EventBus["Service"], readModels: ReadModels
           const count = within(waiting, PAGE_EVENTS)
           const { ends, runs } = follow(checkpoints, waiting.slice(0, count))
           waiting = waiting.slice(count)
+          const from = Date.now()
           checkpoints = yield* apply(runs)
+          if (tracing !== undefined) trace(tracing, runs, from)
           if (!atLeast(checkpoints, ends)) checkpoints = yield* fillTo(ends)
         }
         return checkpoints
@@ -161,6 +169,12 @@ const make = (log: EventReader, bus: EventBus["Service"], readModels: ReadModels
     catchUp: caughtUp,
     lag: () => lag
   }
+}
+
+/** Only of what came by the bus: what is read from the log is older, and perhaps applied for another time. */
+const trace = (tracing: TracingOn, runs: ReadonlyArray<Run>, from: number): void => {
+  const followed = runs.flatMap(({ events }) => events.flatMap(({ origin }) => origin?.traceparent ?? []))
+  for (const traceparent of followed) tracing.part({ name: "project", traceparent, from, with: followed })
 }
 
 const distance = (from: Vector, to: Vector): number =>

@@ -246,7 +246,7 @@ const store = (event: NewEvent, command: Command, partition: number, position: n
   partition,
   position,
   prev,
-  origin: command.origin
+  origin: command.traceparent === undefined ? command.origin : { ...command.origin, traceparent: command.traceparent }
 })
 
 const memberRow = (state: Conversation, user: UserId, position: number): MemberRow => {

@@ -4,6 +4,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { partitionOf } from "../domain/partition.ts"
 import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
+import { Tracing, type TracingOn } from "../platform/Tracing.ts"
 import { Batch, type Decided } from "./Batch.ts"
 import {
   CommandBus,
@@ -56,7 +57,7 @@ export const runCommitter = (
     const bus = yield* CommandBus
     const relay = yield* Relay
     const consumer = yield* bus.consumer
-    const committer = new Committer(options, log, relay, consumer, yield* metricsWriter)
+    const committer = new Committer(options, log, relay, consumer, yield* metricsWriter, yield* Tracing)
     return yield* Effect.forever(
       consumer.take(BATCH_COMMANDS).pipe(Effect.flatMap((deliveries) => committer.commit(deliveries)))
     )
@@ -69,6 +70,7 @@ class Committer {
   readonly #relay: Relay["Service"]
   readonly #consumer: CommandConsumer
   readonly #metrics: MetricsWriter
+  readonly #tracing: TracingOn | undefined
   readonly #heads = new Map<number, PartitionHead>()
   readonly #states = new StateCache()
   /** Since when batches are missing, by partition and edge. */
@@ -79,13 +81,15 @@ class Committer {
     log: EventLog["Service"],
     relay: Relay["Service"],
     consumer: CommandConsumer,
-    metrics: MetricsWriter
+    metrics: MetricsWriter,
+    tracing: TracingOn | undefined
   ) {
     this.#options = options
     this.#log = log
     this.#relay = relay
     this.#consumer = consumer
     this.#metrics = metrics
+    this.#tracing = tracing
   }
 
   /**
@@ -165,6 +169,7 @@ class Committer {
       const began = performance.now()
       yield* appended
       this.#metrics.update("commitMillis", performance.now() - began)
+      if (this.#tracing !== undefined) trace(this.#tracing, admitted, now)
       this.#committed(decided)
       yield* this.#relay.hand({ outgoing: decided.outgoing, events: decided.events, at: now })
       return { admitted, jumped }
@@ -242,6 +247,14 @@ class Committer {
       Effect.retry(Schedule.spaced("200 millis")),
       Effect.ignore
     )
+}
+
+/** Tells of the commit to whoever follows one of its commands: from when it was decided. */
+const trace = (tracing: TracingOn, deliveries: ReadonlyArray<Delivery>, from: number): void => {
+  const commands = deliveries.flatMap(({ batch }) => batch.commands)
+  const followed = commands.flatMap(({ traceparent }) => traceparent ?? [])
+  for (const traceparent of followed)
+    tracing.part({ name: "commit", traceparent, from, with: followed, attributes: { commands: commands.length } })
 }
 
 const unanswered = (): LogUnavailable =>

@@ -8,6 +8,7 @@ import * as Schedule from "effect/Schedule"
 import { isTimeline, removedBy, type StoredEvent } from "../domain/events.ts"
 import type { ConversationId, UserId } from "../domain/ids.ts"
 import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
+import { Tracing, type TracingOn } from "../platform/Tracing.ts"
 import { type NodeItem, Router, type RouterUnavailable } from "../platform/Router.ts"
 import type { Outgoing } from "./Batch.ts"
 import { EventBus, type EventBusUnavailable } from "./EventBus.ts"
@@ -65,7 +66,7 @@ export class Relay extends Context.Service<
       /** What the nodes are told and the bus is not: nobody who chats waits for the confirms of the bus. */
       const told = yield* Queue.bounded<Committed>(WAITING_COMMITS)
       const metrics = yield* metricsWriter
-      const live = new RelayLive(log, bus, router, metrics)
+      const live = new RelayLive(log, bus, router, metrics, yield* Tracing)
       return Relay.of({
         hand: (committed) => {
           live.expect(committed)
@@ -143,7 +144,16 @@ class RelayLive {
 
   readonly #metrics: MetricsWriter
 
-  constructor(log: EventLog["Service"], bus: EventBus["Service"], router: Router["Service"], metrics: MetricsWriter) {
+  readonly #tracing: TracingOn | undefined
+
+  constructor(
+    log: EventLog["Service"],
+    bus: EventBus["Service"],
+    router: Router["Service"],
+    metrics: MetricsWriter,
+    tracing: TracingOn | undefined
+  ) {
+    this.#tracing = tracing
     this.#metrics = metrics
     this.#log = log
     this.#bus = bus
@@ -168,8 +178,15 @@ class RelayLive {
       partition,
       position
     }))
+    const from = Date.now()
     yield* untilDone(this.#toNodes(outgoing, progress))
+    if (this.#tracing !== undefined) this.#trace(this.#tracing, outgoing, from)
   })
+
+  #trace(tracing: TracingOn, outgoing: ReadonlyArray<Outgoing>, from: number): void {
+    const followed = outgoing.flatMap((item) => (item._tag === "Event" ? (item.event.origin?.traceparent ?? []) : []))
+    for (const traceparent of followed) tracing.part({ name: "relay", traceparent, from, with: followed })
+  }
 
   /** The second half: the event bus, all partitions at once and each in order. Then the entries may leave the outbox. */
   readonly publish = Effect.fnUntraced({ self: this }, function* (this: RelayLive, commits: ReadonlyArray<Committed>) {
@@ -409,5 +426,7 @@ const nodeItem = (
   users: ReadonlyArray<UserId>
 ): NodeItem =>
   item._tag === "Event"
-    ? { _tag: "MessagePersisted", event: item.event, users }
+    ? item.event.origin?.traceparent === undefined
+      ? { _tag: "MessagePersisted", event: item.event, users }
+      : { _tag: "MessagePersisted", event: item.event, users, traceparent: item.event.origin.traceparent }
     : { _tag: "Receipt", receipt: item.receipt(), users, session: item.session }

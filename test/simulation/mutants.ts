@@ -222,13 +222,13 @@ export const mutants: ReadonlyArray<Mutant> = [
       ),
       change(
         "src/read-side/Projector.ts",
-        "make(yield* EventLog, yield* EventBus, yield* ReadModels)",
-        "make(yield* EventLog, yield* EventBus, yield* ReadModels, yield* Router)"
+        "make(yield* EventLog, yield* EventBus, yield* ReadModels, yield* Tracing)",
+        "make(yield* EventLog, yield* EventBus, yield* ReadModels, yield* Tracing, yield* Router)"
       ),
       change(
         "src/read-side/Projector.ts",
-        'readModels: ReadModels["Service"]): Projector["Service"] => {',
-        'readModels: ReadModels["Service"], router: Router["Service"]): Projector["Service"] => {'
+        "  tracing: TracingOn | undefined\n): Projector",
+        '  tracing: TracingOn | undefined,\n  router: Router["Service"]\n): Projector'
       ),
       change(
         "src/read-side/Projector.ts",
