@@ -140,6 +140,14 @@ describe("each process by itself", () => {
       const post = { method: "POST", body, headers: { ...headers, "content-type": "application/json" } }
       assert.strictEqual((await ask(read, "/query/v1/history", post)).status, 401)
     }
+    // Leaving, it is there for those who are still connected, and for nobody new.
+    const staying = await talk(edge.url, "ann")
+    const stopping = edge.stop()
+    await untilReadyz(edge, 503, /drain: this server is going away/)
+    assert.strictEqual((await ask(edge, "/healthz")).status, 200)
+    await staying.got("drain")
+    await staying.leave()
+    assert.strictEqual(await stopping, 0, edge.output)
   })
 
   it("with another secret an edge waits, and says why", async () => {
