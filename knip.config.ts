@@ -26,7 +26,7 @@ const config: KnipConfig = {
     "@kubernetes-models/prometheus-operator",
     "kubernetes-models"
   ],
-  ignoreBinaries: ["apt-get", "kubectl", "mount", "openssl", "prometheus", "promtool", "setpriv", "umount"]
+  ignoreBinaries: ["apt-get", "kubectl", "mount", "openssl", "promtool", "setpriv", "umount"]
 }
 
 export default config

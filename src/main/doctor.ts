@@ -25,6 +25,7 @@ import {
 import { checkDatabases } from "./doctor/databases.ts"
 import { checkKeys } from "./doctor/keys.ts"
 import { bad, type Finding, good, note } from "./doctor/finding.ts"
+import { checkLimits, checkNames, isServing } from "./doctor/pod.ts"
 import { explainListenError } from "./listen.ts"
 import { webFolder } from "./web.ts"
 
@@ -67,11 +68,13 @@ export const doctor = Effect.fnUntraced(function* (environment: Readonly<Record<
     } else {
       const { checkEngines } = yield* Effect.promise(() => import("./doctor/engines.ts"))
       yield* say(yield* checkEngines(engines, values))
+      yield* say(yield* Effect.promise(() => checkNames(engines)))
       yield* say(checkClock([]))
-      yield* say([yield* checkPort(values, false)])
+      yield* say([yield* checkPort(values, yield* Effect.promise(() => isServing(values)))])
     }
     yield* say(yield* checkKeys(values))
   }
+  yield* say(checkLimits())
   yield* say(checkOpenFiles())
   yield* say(
     fs.existsSync(path.join(webFolder, "index.html"))
