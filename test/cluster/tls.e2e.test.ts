@@ -231,7 +231,7 @@ describe("engines that ask for TLS, certificates and logins", () => {
       AMQP_URL: good["AMQP_URL"]!.replace(encoded, WRONG),
       REDIS_URL: good["REDIS_URL"]!.replace(encoded, WRONG)
     }
-    await refused({ ...good, MONGO_URL: mongoUrl("darda", WRONG) }, /MongoDB at .* refuses open: Authentication failed/)
+    await refused({ ...good, MONGO_URL: mongoUrl("darda", WRONG) }, /MongoDB at .*: Authentication failed/)
     await refused(
       { ...good, MONGO_URL: mongoUrl("reader", encoded).replace("/chat", "/other") },
       /needs the role readWrite/
