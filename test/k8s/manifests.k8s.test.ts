@@ -47,7 +47,8 @@ const broken = (change: (find: (kind: string, name: string) => Manifest, objects
   const objects = structuredClone(good.production)
   change((kind, name) => {
     const found =
-      named(objects, kind, name) ?? objects.find((one) => one.kind === kind && one.metadata.name.startsWith(`${name}-`))
+      named(objects, kind, name) ??
+      objects.find((one) => one.kind === kind && new RegExp(`^${name}-[a-z0-9]{10}$`).test(one.metadata.name))
     if (found === undefined) throw new Error(`There is no ${kind} ${name}`)
     return found
   }, objects)
