@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { describe, expect, test } from "vitest"
 import { parse } from "yaml"
+import { decodeSettings } from "../../src/platform/Settings.ts"
 import { named, podOf } from "./cluster.ts"
 import { policies } from "./policies.ts"
 import { installed, type Manifest, objectsOf, overlays, render } from "./render.ts"
@@ -40,6 +41,19 @@ test("Skaffold builds and applies what is here", () => {
   expect(build.artifacts.map(({ image }: Manifest) => image)).toEqual(["darda"])
   for (const folder of manifests.kustomize.paths)
     expect(parse(readFileSync(new URL(`${folder}/kustomization.yaml`, project), "utf8")).kind).toBe("Kustomization")
+})
+
+test("Docker Compose gives each role what it needs to start, as a user without rights", () => {
+  const { services } = parse(readFileSync(new URL("docker-compose.yml", project), "utf8"), { merge: true })
+  const roles = Object.entries<Manifest>(services).filter(([, { image }]) => image === "darda")
+  expect(roles.map(([name]) => name).toSorted()).toEqual(["edge", "read", "write"])
+  for (const [name, { command, environment, read_only, cap_drop, depends_on }] of roles) {
+    expect(command).toEqual(["serve", "--roles", name])
+    expect({ read_only, cap_drop }).toEqual({ read_only: true, cap_drop: ["ALL"] })
+    expect(Object.keys(depends_on)).toEqual(expect.arrayContaining(["mongo", "rabbitmq", "redis"]))
+    expect(decodeSettings(environment)).toMatchObject({ _tag: "Settings" })
+  }
+  for (const { image } of Object.values<Manifest>(services)) expect(image).toMatch(/^darda$|:\d+\.\d+\.\d+/)
 })
 
 /** Production with one thing changed. */
