@@ -36,7 +36,7 @@ const metrics = {
     description: "Writes to the read models in Redis that another process was ahead of",
     incremental: true
   }),
-  readModelsEmptied: Metric.counter("darda_read_models_went_back_total", {
+  readModelsWentBack: Metric.counter("darda_read_models_went_back_total", {
     description:
       "Partitions of the read models that were found further back than before: Redis was emptied, or they were reset",
     incremental: true

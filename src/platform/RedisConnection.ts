@@ -114,6 +114,8 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
         connectTimeout: CONNECT_MS,
         socketTimeout: 2 * timeoutMs,
         keepAlive: 10_000,
+        // The address may lead to another one since this one became a replica.
+        reconnectOnError: (error) => error.message.startsWith("READONLY"),
         retryStrategy: (times) =>
           Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2)
       })

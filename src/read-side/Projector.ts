@@ -30,7 +30,10 @@ export class Projector extends Context.Service<
     readonly run: Effect.Effect<never>
     /** Waits for the next batches of the bus and applies them, holes filled from the log. Answers the checkpoints. */
     readonly runOnce: Effect.Effect<Vector, Failure>
-    /** Brings the read models to the heads that the log has when this starts. Answers the checkpoints. */
+    /**
+     * Brings the read models to the heads that the log has when this starts, or leaves a partition to another process that is further with it. Answers the
+     * checkpoints.
+     */
     readonly catchUp: Effect.Effect<Vector, Failure>
     /** By how many events the read models were behind the log when it was last looked at. */
     readonly lag: () => number

@@ -6,7 +6,7 @@ import type { RedisConnection } from "../platform/RedisConnection.ts"
 import { ReadModels } from "./ReadModels.ts"
 import { logAway, makeApplier, type OlderLog, readPointers, type RedisSet } from "./ReadModelsRedisApply.ts"
 import { makeOlder } from "./ReadModelsRedisOlder.ts"
-import { makeRedisProgress, type RedisProgress } from "./ReadModelsRedisProgress.ts"
+import { makeRedisProgress } from "./ReadModelsRedisProgress.ts"
 import { makeReads } from "./ReadModelsRedisReads.ts"
 import * as ReadScripts from "./ReadModelsRedisReadScripts.ts"
 import { makePointer } from "./ReadModelsRedisRows.ts"
@@ -64,11 +64,8 @@ const make = Effect.fn("ReadModelsRedis.make")(function* (
   const set: RedisSet = { ...options, which: "live" }
   const pointers = readPointers(set)
   const metrics = yield* metricsWriter
-  const progress: RedisProgress = yield* makeRedisProgress(partitions, pointers, (partition) => {
-    applier.forget(partition)
-    metrics.update("readModelsEmptied", 1)
-  })
-  const applier = makeApplier(set, {
+  const progress = yield* makeRedisProgress(partitions, pointers, () => metrics.update("readModelsWentBack", 1))
+  const apply = makeApplier(set, {
     generation: newGeneration,
     lost: () => metrics.update("readModelsContended", 1),
     ...progress
@@ -85,7 +82,7 @@ const make = Effect.fn("ReadModelsRedis.make")(function* (
       })
     }),
     reached: progress.reached,
-    apply: (runs) => Effect.map(Effect.mapError(applier.apply(runs), logAway), () => progress.current()),
+    apply: (runs) => Effect.map(Effect.mapError(apply(runs), logAway), () => progress.current()),
     ...reads,
     counts: readCounts(set),
     snapshot: openSnapshot(set),

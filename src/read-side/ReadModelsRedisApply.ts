@@ -86,15 +86,11 @@ interface Job {
   readonly needs: ReadonlyArray<Need>
 }
 
-export interface Applier {
-  /**
-   * Applies what follows on what is there, whoever put it there: each script compares where its partition is and moves it. Whoever loses such a comparison drops what it
-   * believed of the partition, and looks again.
-   */
-  readonly apply: (runs: ReadonlyArray<Run>) => Effect.Effect<void, ReadModelsUnavailable | LogUnavailable>
-  /** Something else was found there than it believes. */
-  readonly forget: (partition: number) => void
-}
+/**
+ * Applies what follows on what is there, whoever put it there: each script compares where its partition is and moves it. Whoever loses such a comparison drops what it
+ * believed of the partition, and looks again.
+ */
+export type Applier = (runs: ReadonlyArray<Run>) => Effect.Effect<void, ReadModelsUnavailable | LogUnavailable>
 
 /**
  * `found` is told of every pointer that was read or written, and given what `told` said before that. `generation` names one for a partition that has none.
@@ -271,7 +267,7 @@ export const makeApplier = (
     Effect.catchTag("RedisUnavailable", (error) => Effect.fail(redisAway(error)))
   )
 
-  return { apply: (runs) => turn.withPermits(1)(apply(runs)), forget }
+  return (runs) => turn.withPermits(1)(apply(runs))
 }
 
 /** What can be applied on a checkpoint: from the event after it, up to a hole or as much as one script takes. */

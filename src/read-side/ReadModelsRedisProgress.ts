@@ -38,11 +38,11 @@ interface Waiter {
   readonly resume: (answer: Effect.Effect<boolean, ReadModelsUnavailable>) => void
 }
 
-/** `ask` reads the pointers of all partitions; `wentBack` is told of partitions whose checkpoint did. */
+/** `ask` reads the pointers of all partitions; `wentBack` is called for each partition whose checkpoint did. */
 export const makeRedisProgress = Effect.fnUntraced(function* (
   partitions: number,
   ask: Effect.Effect<ReadonlyArray<Pointer>, ReadModelsUnavailable>,
-  wentBack: (partition: number) => void
+  wentBack: () => void
 ): Effect.fn.Return<RedisProgress, never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const current: Array<number> = [...zeroVector(partitions)]
@@ -67,7 +67,7 @@ export const makeRedisProgress = Effect.fnUntraced(function* (
         told[partition] = checkpoint
         backSince[partition] = 0
       }
-      if (checkpoint < current[partition]!) wentBack(partition)
+      if (checkpoint < current[partition]!) wentBack()
     }
     if (current[partition] === checkpoint) return
     current[partition] = checkpoint

@@ -47,8 +47,8 @@ return redis.call('ZRANGEBYLEX', P .. ARGV[1] .. ':all', ARGV[2] == '' and '-' o
 `
 
 /**
- * ARGV: generation, token, conversations. Answers of each all fields, messages and reactions as they were when the snapshot began; nothing of one that is newer. Fails when
- * the snapshot is over.
+ * ARGV: generation, token, conversations. Answers of each all fields, messages and reactions as they were when the snapshot began; nothing of one that is newer. And,
+ * where nothing has changed since, the users who are not found as members by the lists that lead to them. Fails when the snapshot is over.
  */
 export const DUMP = `${NAMES}
 G = P .. ARGV[1] .. ':'
@@ -57,10 +57,27 @@ local found = {}
 for i = 3, #ARGV do
   local conv = ARGV[i]
   local saved = redis.call('SISMEMBER', G .. 'z', conv) == 1 and 'z' or ''
+  local fields = redis.call('HGETALL', G .. saved .. 'c:' .. conv)
+  local unlisted = {}
+  if saved == '' then
+    local listed = string.byte(conv) ~= ${"d".charCodeAt(0)} and redis.call('ZCARD', G .. 'o:' .. conv)
+    for j = 1, #fields, 2 do
+      if string.sub(fields[j], 1, 1) == ':' then
+        local user = string.sub(fields[j], 2)
+        local left = string.match(fields[j + 1], '%d+$')
+        local wrong = redis.call('HGET', G .. 'u:' .. user, conv) ~= left
+        if listed and (redis.call('ZSCORE', G .. 'o:' .. conv, user) ~= false) ~= (left == '0') then wrong = true end
+        if listed and left == '0' then listed = listed - 1 end
+        if wrong then unlisted[#unlisted + 1] = user end
+      end
+    end
+    if listed and listed ~= 0 then unlisted[#unlisted + 1] = '' end
+  end
   found[#found + 1] = {
-    redis.call('HGETALL', G .. saved .. 'c:' .. conv),
+    fields,
     redis.call('LRANGE', G .. saved .. 't:' .. conv, -${TAIL}, -1),
-    redis.call('ZRANGE', G .. saved .. 'r:' .. conv, 0, -1)
+    redis.call('ZRANGE', G .. saved .. 'r:' .. conv, 0, -1),
+    unlisted
   }
 end
 return found

@@ -123,7 +123,7 @@ export const makeShadow = (
       onAll(set, "shadow", () => ["dardaGiveUp", generation]).pipe(Effect.ignore, Effect.andThen(Effect.sync(over)))
     )
     yield* onAll(set, "shadow", () => ["dardaBegin", generation])
-    const applier = makeApplier(set, {
+    const apply = makeApplier(set, {
       generation: () => generation,
       only: generation,
       told: () => [],
@@ -154,7 +154,7 @@ export const makeShadow = (
     }, Effect.scoped)
     return {
       checkpoints,
-      apply: (runs) => Effect.andThen(Effect.mapError(applier.apply(runs), logAway), checkpoints),
+      apply: (runs) => Effect.andThen(Effect.mapError(apply(runs), logAway), checkpoints),
       counts: readCounts(set),
       snapshot: openSnapshot(set),
       replaceLive

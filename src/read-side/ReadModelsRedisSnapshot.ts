@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
-import type { ConversationId } from "../domain/ids.ts"
+import type { ConversationId, UserId } from "../domain/ids.ts"
 import { partitionOf } from "../domain/partition.ts"
 import { pipelined, type RedisCommand } from "../platform/RedisConnection.ts"
 import { foldedMessage } from "./messages.ts"
@@ -15,7 +15,7 @@ import {
   type Pointer,
   pointerOf
 } from "./ReadModelsRedisRows.ts"
-import { compareKeys, dumpConversation, dumpMember, dumpMessage } from "./Store.ts"
+import { compareKeys, dumpConversation, dumpMember, dumpMessage, KINDS } from "./Store.ts"
 
 /** How long a snapshot lives on without its process: then what changes is not copied any more. */
 const LEASE_MS = 15_000
@@ -197,14 +197,15 @@ export const openSnapshot = Effect.fnUntraced(function* (
 type Dumped = readonly [
   fields: ReadonlyArray<string>,
   messages: ReadonlyArray<string>,
-  reactions: ReadonlyArray<string>
+  reactions: ReadonlyArray<string>,
+  unlisted: ReadonlyArray<UserId>
 ]
 
 /** The canonical rows of one conversation, in their order. */
 const rowsOf = (
   conv: ConversationId,
   partition: number,
-  [fields, messages, reactions]: Dumped
+  [fields, messages, reactions, unlisted]: Dumped
 ): ReadonlyArray<DumpRow> => {
   const values = new Map<string, string>()
   for (let i = 0; i < fields.length; i += 2) values.set(fields[i]!, fields[i + 1]!)
@@ -215,6 +216,9 @@ const rowsOf = (
   for (const field of [...values.keys()].sort()) {
     if (field.startsWith(":")) rows.push(dumpMember(conv, decodeMember(field.slice(1), values.get(field)!)))
   }
+  // No such rows come of the log: whoever compares finds them.
+  for (const user of unlisted) rows.push({ key: [conv, KINDS.member, user, "lists"], value: '"do not agree"' })
+  if (unlisted.length > 0) rows.sort((a, b) => compareKeys(a.key, b.key))
   const reacted = decodeReactions(reactions)
   for (const entry of messages) {
     const { row, seq } = decodeMessage(entry)

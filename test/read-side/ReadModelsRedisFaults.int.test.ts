@@ -3,8 +3,10 @@ import { Effect, Fiber, Logger, Schedule } from "effect"
 import type { ConversationId } from "../../src/domain/ids.ts"
 import type { StoredEvent } from "../../src/domain/events.ts"
 import { zeroVector } from "../../src/domain/partition.ts"
+import { replay } from "../../src/read-side/replay.ts"
+import { verify } from "../../src/read-side/verify.ts"
 import { makeMemoryLog } from "../../src/write-side/EventLogMemory.ts"
-import { dump } from "../contract/ReadModels.properties.ts"
+import { dump, dumpOf } from "../contract/ReadModels.properties.ts"
 import { type History, historyOf } from "../support/histories.ts"
 import { appender } from "../support/historyLog.ts"
 import { openReadSide, type ReadSide } from "../support/redis-read-side.ts"
@@ -20,9 +22,17 @@ const eventually = <A, E>(effect: Effect.Effect<A, E>, seconds = 20) =>
 
 const heads = (history: History) => history.logs.map((log) => log.length)
 
-const caughtUp = ({ projector }: ReadSide, history: History) =>
+/** Waits until everything is there, by whoever applies it. */
+const caughtUp = ({ projector, readModels }: ReadSide, history: History) =>
   eventually(
-    Effect.flatMap(projector.catchUp, (found) => Effect.sync(() => assert.deepStrictEqual(found, heads(history))))
+    Effect.andThen(
+      projector.catchUp,
+      Effect.filterOrFail(
+        readModels.checkpoints,
+        (found) => found.every((position, partition) => position === history.logs[partition]!.length),
+        () => "behind"
+      )
+    )
   )
 
 /** Appends a history bit by bit, and gives each bit to the buses of these processes. */
@@ -183,6 +193,51 @@ describe("F15: read models in a Redis that fails", () => {
         assert.deepStrictEqual(yield* dump(side.readModels), keptOf(history, checkpoints))
         assert.deepStrictEqual(yield* side.projector.catchUp, heads(history))
         assert.deepStrictEqual(yield* dump(side.readModels), keptOf(history))
+      }).pipe(quiet),
+    120_000
+  )
+
+  it.live(
+    "two projectors that are both given everything, rebuilds and FLUSHALL at once corrupt nothing",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* redisServer()
+        const history = historyOf(75, 5_000, { partitions: PARTITIONS, users: 3 })
+        const log = makeMemoryLog(PARTITIONS)
+        const open = openReadSide({ address: server.address, log })
+        const [one, two, builder] = [yield* open, yield* open, yield* open] as const
+        const fed = yield* feed(history, [one, two])
+        yield* Effect.forkScoped(one.projector.run)
+        yield* Effect.forkScoped(two.projector.run)
+        let rebuilt = 0
+        const building = yield* replay(builder).pipe(
+          Effect.tap(() => Effect.sync(() => void rebuilt++)),
+          Effect.exit,
+          Effect.forever,
+          Effect.forkChild
+        )
+        const flushing = yield* builder.redis
+          .run("flush", (client) => client.flushall())
+          .pipe(Effect.ignore, Effect.delay("400 millis"), Effect.forever, Effect.forkChild)
+        let n = 0
+        while (yield* fed.more(25)) {
+          // What it holds is right at any moment, however far it is.
+          if (n++ % 20 === 0) {
+            const { rows, vector } = yield* Effect.scoped(
+              Effect.gen(function* () {
+                const snapshot = yield* two.readModels.snapshot
+                return { vector: snapshot.checkpoints, rows: yield* dumpOf(snapshot, 500) }
+              })
+            ).pipe(Effect.orElseSucceed(() => ({ vector: undefined, rows: [] })))
+            if (vector !== undefined) assert.deepStrictEqual(rows, keptOf(history, vector))
+          }
+        }
+        yield* Fiber.interrupt(flushing)
+        while (rebuilt === 0) yield* Effect.sleep("10 millis")
+        yield* Fiber.interrupt(building)
+        yield* caughtUp(one, history)
+        assert.deepStrictEqual(yield* dump(two.readModels), keptOf(history))
+        assert.strictEqual((yield* verify(one)).differing, 0)
       }).pipe(quiet),
     120_000
   )

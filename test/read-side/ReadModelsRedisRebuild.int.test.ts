@@ -202,4 +202,33 @@ describe("a rebuild of read models in Redis", () => {
       assert.deepStrictEqual(yield* side.projector.catchUp, heads(history))
     }).pipe(quiet)
   )
+
+  it.live("verify names what is not what the log says, the lists that lead to it included", () =>
+    Effect.gen(function* () {
+      const { history, open, scope } = yield* setUp(86, 800)
+      const side = yield* open
+      yield* appendHistory(side.log, history)
+      yield* side.projector.catchUp
+      const keys = yield* keysOf(side, scope)
+      const group = keys.find((key) => key.includes(":o:g:"))!
+      const conv = group.slice(group.indexOf(":o:") + 3)
+      const other = keys.filter((key) => key.includes(":c:g:")).find((key) => !key.endsWith(conv))!
+      const user = (yield* side.redis.run("look", (client) => client.zrange(group, "0", "0")))[0]!
+      const users = keys.filter((key) => key.endsWith(`:u:${user}`))
+      yield* side.redis.run("spoil", (client) =>
+        pipelined(client, [
+          ["zrem", group, user],
+          ["hset", other, ":eve", "0 1 0 0 0 0 0"],
+          ["del", users]
+        ])
+      )
+      const { differences, differing } = yield* verify(side)
+      const named = differences.map(({ conv, row }) => `${conv} ${row}`)
+      assert.isAbove(differing, 2)
+      assert.include(named, `${conv} member ${user}`)
+      assert.include(named, `${other.slice(other.indexOf(":c:") + 3)} member eve`)
+      yield* replay(side)
+      assert.strictEqual((yield* verify(side)).differing, 0)
+    }).pipe(quiet)
+  )
 })
