@@ -376,8 +376,10 @@ export class Connection {
     const { cid, conv } = pending
     const waiting = this.#inFlight?.get(`${conv}\n${cid}`)
     if (waiting?.pending !== pending) return false
+    // A request is answered by its reply, and by nothing before that.
+    if (waiting.rid !== undefined) return true
     this.node.metrics.update("hedgedSent", 1)
-    if (waiting.rid === undefined) this.push(new Frame({ t: "ack", cid, conv, state: "sent" }))
+    this.push(new Frame({ t: "ack", cid, conv, state: "sent" }))
     return true
   }
 
@@ -417,7 +419,7 @@ export class Connection {
       const due = command.at + ANSWER_WITHIN_MS
       const isLost = command.at <= this.#reattachedAt && now >= this.#reattachedAt + ANSWER_AFTER_LOSS_MS
       if (now < due && !isLost) break
-      if (command.pending?.isSent === true) {
+      if (command.pending?.isSent === true && command.rid === undefined) {
         // What was said to be sent is never unavailable. Where its answer may be lost, the client sends it again and learns it.
         if (isLost) return this.close(CLOSE.draining)
         continue
