@@ -23,6 +23,8 @@ export interface MemoryBroker {
   readonly consumer: Effect.Effect<CommandConsumer, never, Scope.Scope>
   /** Cancels the active consumer as a broker does that lost sight of it: the next one is given what it had not acked. */
   readonly cancelActive: () => void
+  /** Takes the active consumer's channel from it: the next one is given what it had not acked, and it stands last in the line. */
+  readonly passOn: () => void
 }
 
 /** An empty broker. */
@@ -116,6 +118,13 @@ export const makeMemoryBroker = (partitions: number): MemoryBroker => {
     cancelActive: () => {
       const active = consumers[0]
       if (active !== undefined) leave(active)
+    },
+    passOn: () => {
+      const active = consumers[0]
+      if (active === undefined) return
+      leave(active)
+      consumers.push(active)
+      consumers[0]!.wake.openUnsafe()
     }
   }
 }

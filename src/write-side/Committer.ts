@@ -186,6 +186,8 @@ class Committer {
     for (const [key, partition] of admission.missing) {
       if (this.#jumps.has(key)) continue
       yield* Effect.logWarning(`Partition ${partition}: commands arrived out of order and are asked for again.`)
+      // Another committer may have had the partition meanwhile and taken them: that is known when its head is read again.
+      this.#forget(partition)
       this.#jumps.set(key, now)
       if (this.#jumps.size > JUMPS) this.#jumps.delete(this.#jumps.keys().next().value!)
     }
@@ -238,6 +240,8 @@ class Committer {
 
   readonly #lose = (partition: number): Effect.Effect<void> => {
     this.#forget(partition)
+    // What was missing then was missing to somebody else.
+    for (const key of this.#jumps.keys()) if (key.startsWith(`${partition} `)) this.#jumps.delete(key)
     return this.#restart(partition)
   }
 

@@ -38,6 +38,7 @@ const ASK = ["history", "sync", "convs", "roster", "typing", "stray"] as const
 const TROUBLE = ["disconnect", "vanish", "stall", "read-on", "away", "back", "forget"] as const
 const ENGINES = [
   "hand-over",
+  "pass-on",
   "usurp",
   "usurp",
   "kill-writer",
@@ -250,6 +251,8 @@ export const perform = (
       return world.handOver()
     case "usurp":
       return world.usurp(200 + one.conv * 300)
+    case "pass-on":
+      return world.broker.passOn()
     case "kill-writer":
       return places("writer")[one.target % 2]?.kill()
     case "kill-edge":

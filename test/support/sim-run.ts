@@ -38,7 +38,7 @@ const carryOut = (plan: Plan, world: World): Outcome => {
   const devices: Array<Device> = []
   const undisturbed =
     plan.faults.length === 0 &&
-    !plan.steps.some(({ what }) => /hand-over|usurp|kill|drain|freeze|reset|rebuild|lose/.test(what))
+    !plan.steps.some(({ what }) => /hand-over|pass-on|usurp|kill|drain|freeze|reset|rebuild|lose/.test(what))
   const around: Surroundings = {
     clients: loop.process("clients"),
     latency: plan.latency,

@@ -116,3 +116,45 @@ it.effect("waits for a batch that is late, and does not wait for ever for one th
     }).pipe(Effect.provide(layers), Effect.scoped)
   })
 )
+
+it.effect(
+  "goes on where another committer left off, when a partition comes back to it that it did not know it had lost",
+  () =>
+    Effect.gen(function* () {
+      const broker = makeMemoryBroker(PARTITIONS)
+      const memory = layerLog(makeMemoryLog(PARTITIONS))
+      const events = makeMemoryEventBus()
+      const committer = (node: string) =>
+        Effect.gen(function* () {
+          const relay = yield* Relay
+          yield* Effect.forkScoped(relay.run)
+          yield* Effect.forkScoped(runCommitter({ owner: node, newDmsPerHour: 10 }))
+          return yield* EventLog
+        }).pipe(
+          Effect.provide(
+            Layer.fresh(Relay.layer).pipe(
+              Layer.provideMerge(Layer.mergeAll(memory, layerBus(broker, node), layerEvents(events), layerRouter(node)))
+            )
+          )
+        )
+      const log = yield* committer("first")
+      yield* TestClock.adjust("1 second")
+      yield* committer("second")
+      yield* TestClock.adjust("1 second")
+      const committed = (...counters: ReadonlyArray<number>) =>
+        Effect.gen(function* () {
+          for (const counter of counters) yield* broker.publish(batch(counter))
+          yield* TestClock.adjust("1 second")
+          const cids = (yield* log.timeline(conv, { limit: 100, take: "oldest" })).map(({ cid }) => cid)
+          assert.deepStrictEqual(
+            cids,
+            Array.from({ length: counters.at(-1)! }, (_, i) => `c${i + 1}`)
+          )
+        })
+      yield* committed(1, 2)
+      broker.passOn()
+      yield* committed(3, 4)
+      broker.passOn()
+      yield* committed(5, 6)
+    }).pipe(Effect.scoped)
+)
