@@ -20,6 +20,11 @@ import { encodeEvent, type Growth, growthOf, MalformedBatch, MAX_COUNTERS } from
 const REMEMBERED = 50_000
 /** Longer than any write takes, and shorter than the driver waits for an answer: a write that is stuck ends here, and not later there. */
 const WRITE_MS = 7_000
+/**
+ * How long taking entries out of the outbox may take; they are tried again soon. A head that is held by the transaction of a process that stands still
+ * is not waited for, since the claim that ends it would wait too.
+ */
+const RELAYED_MS = 1_000
 const DUPLICATE = 11000
 /** No try will do better: the document is not as the collection's schema wants it, or too large. */
 const MALFORMED: ReadonlyArray<number> = [121, 10334]
@@ -181,7 +186,7 @@ export class Writer {
       fields.set(partition, { ...fields.get(partition), [`outbox.${from}`]: 1 })
     await this.#is.heads.bulkWrite(
       [...fields].map(([partition, $unset]) => ({ updateOne: { filter: { partition }, update: { $unset } } })),
-      { ordered: false }
+      { ordered: false, maxTimeMS: RELAYED_MS }
     )
   }
 
