@@ -194,14 +194,12 @@ export class Routes {
         const { held, routes, seen } = this.#keys.shards[shard]!
         commands.push([named("hold"), 3, routes, held(id), seen, id, SEEN_USERS, ...asked])
       }
-      commands.push([named("living"), 1, this.#keys.nodes], ["time"])
+      commands.push([named("living"), 1, this.#keys.nodes])
       const replies = yield* this.#redis.run("register", (client) => pipelined(client, commands))
-      const [seconds, micros] = replies[replies.length - 1] as readonly [string, string]
-      const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000)
-      const living = new Set(replies[replies.length - 2] as ReadonlyArray<Incarnation>)
+      const living = new Set(replies[replies.length - 1] as ReadonlyArray<Incarnation>)
       const signals: Array<Signal> = []
       ;[...byShard.values()].forEach((asked, index) => {
-        const others = replies[index] as ReadonlyArray<string | null>
+        const [now, others] = replies[index] as readonly [number, ReadonlyArray<string | null>]
         asked.forEach((what, i) => {
           const route = others[i]
           if (route === null || route === undefined || isHeld(route, living)) return

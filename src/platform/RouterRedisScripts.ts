@@ -79,8 +79,8 @@ const living = `#!lua flags=no-writes\n${NOW}return redis.call('ZRANGEBYSCORE', 
 const dead = `#!lua flags=no-writes\n${NOW}return { now, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 100) }`
 
 /**
- * KEYS routes, held, seen of one part; ARGV incarnation, users in \`seen\` at most, and what to do in order: \`+user\` or \`-user\`. For each the route before
- * it was made, or what is left of it: nothing for one that was not held.
+ * KEYS routes, held, seen of one part; ARGV incarnation, users in \`seen\` at most, and what to do in order: \`+user\` or \`-user\`. When it was done,
+ * and for each the route before it was made, or what is left of it: nothing for one that was not held.
  */
 const hold = lua(`${NOW}${WITHOUT}local id = ARGV[1]
 local answer = {}
@@ -101,7 +101,7 @@ for i = 3, #ARGV do
   end
 end
 redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - ARGV[2])
-return answer`)
+return { now, answer }`)
 
 /**
  * KEYS routes, held, seen of one part; ARGV incarnation, users in \`seen\` at most, users at once, when it was last alive. How many users were let go, and then
