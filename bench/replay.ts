@@ -77,7 +77,8 @@ const valueOf = async (redis: Redis, key: string): Promise<string> => {
     case "hash":
       return JSON.stringify(Object.entries(await redis.hgetall(key)).toSorted(([a], [b]) => (a < b ? -1 : 1)))
     case "list":
-      return JSON.stringify(await redis.lrange(key, 0, -1))
+      // What is before the newest 200 waits to be trimmed, and does not count.
+      return JSON.stringify(await redis.lrange(key, -200, -1))
     case "zset":
       return JSON.stringify(await redis.zrange(key, "0", "-1", "WITHSCORES"))
     default:

@@ -11,7 +11,7 @@ const CAUGHT_UP_MS = 120_000
 export const logOf = async (mongo: MongoClient) => {
   const { heads, meta } = collectionsOf(mongo.db())
   const log = (await meta.findOne({ _id: "log" })) as { readonly id: string } | null
-  const positions = (await heads.find().sort({ _id: 1 }).toArray()).map(({ position }) => position)
+  const positions = (await heads.find().sort({ partition: 1 }).toArray()).map(({ position }) => position)
   return { scope: scopeOf(log!.id), positions }
 }
 
