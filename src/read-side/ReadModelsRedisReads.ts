@@ -18,7 +18,7 @@ import {
   type ReadModels,
   type ReadModelsUnavailable
 } from "./ReadModels.ts"
-import { pointerKey, type RedisSet, redisAway } from "./ReadModelsRedisApply.ts"
+import { pointerKey, type RedisSet, redisAway, unavailable } from "./ReadModelsRedisApply.ts"
 import type { Older } from "./ReadModelsRedisOlder.ts"
 import type { RedisProgress } from "./ReadModelsRedisProgress.ts"
 import {
@@ -238,7 +238,8 @@ export const makeReads = Effect.fnUntraced(function* (
         asked.flatMap(({ user, vector }) => [user, vector[partition] ?? 0])
       )) as unknown as ReadonlyArray<readonly [ReadonlyArray<ReadonlyArray<string>>]>
       return asked.map((_, i) => replies.map(([lists]) => lists[i]!))
-    })
+    }),
+    () => unavailable("inbox", "too many wait for theirs already")
   )
   const inbox = Effect.fnUntraced(function* (
     user: UserId,

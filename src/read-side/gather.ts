@@ -1,13 +1,17 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 
+/** Questions that may wait for the next asking. */
+const WAITING = 10_000
+
 /**
  * Asks together what is asked in the same moment: `ask` is given at most `most` questions, and answers them in their order; when it fails, all who asked do. Of one who
- * is interrupted the answer is dropped.
+ * is interrupted the answer is dropped. More than 10,000 that wait fail with what `full` says.
  */
 export const makeGather = <Question, Answer, E>(
   most: number,
-  ask: (questions: ReadonlyArray<Question>) => Effect.Effect<ReadonlyArray<Answer>, E>
+  ask: (questions: ReadonlyArray<Question>) => Effect.Effect<ReadonlyArray<Answer>, E>,
+  full: () => E
 ): Effect.Effect<(question: Question) => Effect.Effect<Answer, E>> =>
   Effect.map(Effect.context<never>(), (context) => {
     interface Asked {
@@ -30,6 +34,7 @@ export const makeGather = <Question, Answer, E>(
     }
     return (question) =>
       Effect.callback((resume) => {
+        if (pending.size >= WAITING) return resume(Effect.fail(full()))
         const asked: Asked = { question, resume }
         // After everything that is ready now.
         if (pending.size === 0) setImmediate(flush)
