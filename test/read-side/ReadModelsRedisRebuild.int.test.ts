@@ -64,8 +64,15 @@ const spoil = (side: ReadSide, scope: string) =>
 const generations = (keys: ReadonlyArray<string>) =>
   new Set(keys.flatMap((key) => /\{\d+\}:([^:]+):/.exec(key)?.[1] ?? []))
 
-const eventually = <A, E>(effect: Effect.Effect<A, E>) =>
-  Effect.retry(effect, Schedule.spaced("20 millis").pipe(Schedule.upTo({ duration: "20 seconds" })))
+/** Waits until nothing is left of any generation but the live one. */
+const oneGeneration = (side: ReadSide, scope: string) =>
+  keysOf(side, scope).pipe(
+    Effect.filterOrFail(
+      (keys) => generations(keys).size === 1,
+      () => "more than one is there"
+    ),
+    Effect.retry(Schedule.spaced("20 millis").pipe(Schedule.upTo({ duration: "20 seconds" })))
+  )
 
 describe("a rebuild of read models in Redis", () => {
   it.live(
@@ -85,11 +92,7 @@ describe("a rebuild of read models in Redis", () => {
         const { checkpoints, differing } = yield* verify(other)
         assert.deepStrictEqual([checkpoints, differing], [heads(history), 0])
         assert.deepStrictEqual(yield* dump(live.readModels), keptOf(history))
-        yield* eventually(
-          Effect.gen(function* () {
-            assert.strictEqual(generations(yield* keysOf(live, scope)).size, 1)
-          })
-        )
+        yield* oneGeneration(live, scope)
       }).pipe(quiet),
     120_000
   )
@@ -148,11 +151,7 @@ describe("a rebuild of read models in Redis", () => {
         const result = yield* replay({ log: live.log, readModels: live.readModels })
         assert.deepStrictEqual(result.before, result.after)
         assert.deepStrictEqual(yield* dump(live.readModels), keptOf(history))
-        yield* eventually(
-          Effect.gen(function* () {
-            assert.strictEqual(generations(yield* keysOf(live, scope)).size, 1)
-          })
-        )
+        yield* oneGeneration(live, scope)
         assert.strictEqual(log.partitions, PARTITIONS)
       }).pipe(quiet),
     120_000
