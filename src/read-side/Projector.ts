@@ -86,17 +86,21 @@ const make = (
       })
     )
 
-  /** Where the read models are and where the log is; undefined when the read models are ahead of it, which is looked at once more. */
+  /** Where the read models are and where the log is: outside of any turn, since a log that does not answer must not hold up what the bus brings. */
   const look = Effect.gen(function* () {
-    known = undefined
     // Asked before the heads, which can only grow meanwhile.
-    const checkpoints = yield* asked
-    const heads = yield* log.heads
+    const checkpoints = yield* readModels.checkpoints
+    return { checkpoints, heads: yield* log.heads }
+  })
+
+  /** Whether the read models can be brought to what was found; not when they are ahead of it, which is looked at once more. */
+  const canFollow = Effect.fnUntraced(function* ({ checkpoints, heads }: { checkpoints: Vector; heads: Vector }) {
+    known = undefined
     if (!atLeast(heads, checkpoints)) {
       // Only a log put back from a backup ends before what was applied from it, or one look at a replica that lags: hence the second look.
       if (!ahead) {
         ahead = true
-        return undefined
+        return false
       }
       yield* Effect.logError("The event log ends before what was applied from it; the read models are rebuilt.")
       yield* readModels.reset
@@ -104,34 +108,42 @@ const make = (
     }
     ahead = false
     lag = distance(yield* asked, heads)
-    return { checkpoints: yield* asked, heads }
+    return true
   })
-  const catchUp = Effect.flatMap(look, (found) => (found === undefined ? asked : fillTo(found.heads)))
+  const inTurn = turn.withPermits(1)
+  const catchUp = Effect.flatMap(look, (found) =>
+    inTurn(Effect.flatMap(canFollow(found), (can) => (can ? fillTo(found.heads) : asked)))
+  )
 
   /**
    * The same, for every second: what is on its way by the bus, or being applied by another process, is not read from the log as well. Only a partition that is behind
    * where the log was at the last look, and has not moved since, has missed something.
    */
-  const compare = Effect.gen(function* () {
-    const found = yield* look
-    const before = last
-    last = found
-    if (found === undefined) return
-    const { checkpoints, heads } = found
-    yield* fillTo(
-      before === undefined
-        ? heads
-        : heads.map((head, partition) => {
-            const checkpoint = checkpoints[partition]!
-            const stuck = checkpoint < before.heads[partition]! && checkpoint <= before.checkpoints[partition]!
-            return stuck ? head : checkpoint
-          })
+  const compare = Effect.flatMap(look, (found) =>
+    inTurn(
+      Effect.gen(function* () {
+        const can = yield* canFollow(found)
+        const before = last
+        last = can ? found : undefined
+        if (!can) return
+        const { heads } = found
+        const checkpoints = yield* asked
+        yield* fillTo(
+          before === undefined
+            ? heads
+            : heads.map((head, partition) => {
+                const checkpoint = checkpoints[partition]!
+                const stuck = checkpoint < before.heads[partition]! && checkpoint <= before.checkpoints[partition]!
+                return stuck ? head : checkpoint
+              })
+        )
+      })
     )
-  })
+  )
 
   const take = Effect.gen(function* () {
     let waiting = yield* bus.take(TAKE_BATCHES)
-    return yield* turn.withPermits(1)(
+    return yield* inTurn(
       Effect.gen(function* () {
         let checkpoints = yield* asked
         while (waiting.length > 0) {
@@ -147,8 +159,6 @@ const make = (
       })
     )
   })
-  const caughtUp = turn.withPermits(1)(catchUp)
-
   const quiet = makeQuietLog()
   const forEver = (what: string, pause: Effect.Effect<void>, self: Effect.Effect<unknown, Failure>) =>
     self.pipe(
@@ -163,13 +173,13 @@ const make = (
   return {
     run: Effect.all(
       [
-        forEver("Comparing the read models with the log", Effect.sleep(COMPARE_MS), turn.withPermits(1)(compare)),
+        forEver("Comparing the read models with the log", Effect.sleep(COMPARE_MS), compare),
         forEver("Applying events to the read models", Effect.void, take)
       ],
       { concurrency: "unbounded" }
     ).pipe(Effect.andThen(Effect.never)),
     runOnce: take,
-    catchUp: caughtUp,
+    catchUp,
     lag: () => lag
   }
 }
