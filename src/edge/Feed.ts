@@ -151,23 +151,24 @@ export class Feed {
     this.#suspended = false
   }
 
-  /** Holds events back, so that they come after what is about to be read. */
-  hold(): void {
-    this.#holding = this.#losses
+  /** Holds events back, so that they come after what is about to be read. Answers which loss it is about, for `resume`. */
+  hold(): number {
+    return (this.#holding = this.#losses)
   }
 
   /**
    * Goes on after a loss. Since `hold` the route was there and `barrier` was read; `missed` is what happened after {@link since} and up to it. Of that
-   * some may have been given. After another loss in between it stays suspended.
+   * some may have been given. After another loss since that `hold` it stays suspended, also where that one has begun to hold meanwhile: this barrier was read before its routes
+   * were made.
    */
-  resume(barrier: Vector, missed: ReadonlyArray<MissedConversation>): Effect.Effect<void> {
+  resume(loss: number, barrier: Vector, missed: ReadonlyArray<MissedConversation>): Effect.Effect<void> {
     return Effect.gen({ self: this }, function* () {
       for (const item of missed) {
         if (item._tag !== "Replay") yield* this.#owner.out.room
         if (this.#ended) return
         this.#missed(item)
       }
-      if (this.#holding !== this.#losses) return
+      if (loss !== this.#losses) return
       this.#floor = furthest(this.#floor!, barrier)
       this.#suspended = false
       this.#since = this.#holding = undefined
@@ -183,7 +184,10 @@ export class Feed {
     if (item._tag === "Gone") {
       if (given?.gone === true) return
       this.#pulls?.delete(conv)
-      return this.#tell(item)
+      this.#tell(item)
+      // Should they come back, it goes on from what this connection was given.
+      if (given !== undefined && given.seq > 0) this.#remember(conv, { ...given, gone: true })
+      return
     }
     const pull = this.#pulls?.get(conv)
     if (pull === undefined && given !== undefined && given.seq >= item.head) return

@@ -30,7 +30,7 @@ export const reattach = Effect.fnUntraced(function* (connection: Connection): Ef
   const { feed, node, user } = connection
   const since = feed?.since
   if (connection.isClosing || feed === undefined || since === undefined || !feed.isSuspended) return
-  feed.hold()
+  const loss = feed.hold()
   const found = yield* Effect.gen(function* () {
     const barrier = yield* node.barrier
     node.sees(barrier)
@@ -42,7 +42,7 @@ export const reattach = Effect.fnUntraced(function* (connection: Connection): Ef
   )
   if (connection.isClosing || !feed.isSuspended) return
   if (found._tag === "Failure") return connection.close(CLOSE.draining)
-  yield* feed.resume(found.success.barrier, found.success.missed)
+  yield* feed.resume(loss, found.success.barrier, found.success.missed)
   connection.reattached()
 })
 
