@@ -10,6 +10,28 @@ const kubectl = spawnSync("kubectl", ["version", "--client"], { stdio: "ignore" 
 if (!kubectl) process.stderr.write("kubectl is not installed: the tests of k8s/ (npm run test:k8s) are left out\n")
 const k8s = { name: "k8s", include: ["test/k8s/**/*.k8s.test.ts"], setupFiles, testTimeout: 120_000 }
 
+/**
+ * Real processes and engines that are broken on purpose, one file at a time: only when they are asked for, since they say within how many seconds something is repaired, and want two cores
+ * without much else on them. `DARDA_FAULTS=short` has the short ones, `all` has all.
+ */
+const asked = process.env["DARDA_FAULTS"]
+const faults =
+  asked === undefined
+    ? []
+    : [
+        {
+          test: {
+            name: "faults",
+            include: ["test/faults/*.fault.test.ts", ...(asked === "all" ? ["test/faults/*.long-fault.test.ts"] : [])],
+            setupFiles,
+            globalSetup,
+            testTimeout: 180_000,
+            hookTimeout: 120_000,
+            fileParallelism: false
+          }
+        }
+      ]
+
 export default defineConfig({
   test: {
     projects: [
@@ -59,7 +81,8 @@ export default defineConfig({
           hookTimeout: 300_000,
           fileParallelism: false
         }
-      }
+      },
+      ...faults
     ]
   }
 })

@@ -1,4 +1,4 @@
-// Prints "N passed, N failed, N skipped" from vitest's JSON report. Exits with 1 when a test failed or none passed.
+// Prints "N passed, N failed, N skipped", the sum over vitest's JSON reports. Exits with 1 when a test failed, none passed, or a report is missing.
 import { existsSync, readFileSync } from "node:fs"
 
 type Report = {
@@ -11,18 +11,23 @@ type Report = {
   }>
 }
 
-const file = process.argv[2]
-if (file === undefined || !existsSync(file)) {
-  console.error(`there is no report ${file ?? ""}: the tests ended before they could write one`)
-  console.log("0 passed, 1 failed")
-  process.exit(1)
+let passed = 0
+let failed = 0
+let skipped = 0
+for (const file of process.argv.slice(2)) {
+  if (!existsSync(file)) {
+    console.error(`there is no report ${file}: the tests ended before they could write one`)
+    failed++
+    continue
+  }
+  const report = JSON.parse(readFileSync(file, "utf8")) as Report
+  // A file that could not be loaded, or whose set-up failed, counts as one.
+  const files = report.testResults.filter(
+    ({ status, assertionResults }) => status === "failed" && !assertionResults.some((test) => test.status === "failed")
+  )
+  passed += report.numPassedTests
+  failed += report.numFailedTests + files.length
+  skipped += report.numTotalTests - report.numPassedTests - report.numFailedTests
 }
-const report = JSON.parse(readFileSync(file, "utf8")) as Report
-// A file that could not be loaded, or whose set-up failed, counts as one.
-const files = report.testResults.filter(
-  ({ status, assertionResults }) => status === "failed" && !assertionResults.some((test) => test.status === "failed")
-)
-const failed = report.numFailedTests + files.length
-const skipped = report.numTotalTests - report.numPassedTests - report.numFailedTests
-console.log(`${report.numPassedTests} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`)
-if (failed > 0 || report.numPassedTests === 0) process.exit(1)
+console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`)
+if (failed > 0 || passed === 0) process.exit(1)

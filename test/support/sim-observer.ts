@@ -321,5 +321,6 @@ export class Observer {
   }
 }
 
-const stateText = ({ members, ...head }: Conversation): string =>
+/** A conversation as text, so that what is kept and what its events come to can be compared. */
+export const stateText = ({ members, ...head }: Conversation): string =>
   canonical({ ...head, members: [...HashMap.values(members)].sort((a, b) => (a.user < b.user ? -1 : 1)) })

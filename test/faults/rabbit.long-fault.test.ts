@@ -1,0 +1,135 @@
+/** F10 to F12: RabbitMQ goes, comes back, throws everyone out, or is short of memory. */
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { readFileSync } from "node:fs"
+import { deleteQueues, queuesOf } from "../support/fault-rabbit.ts"
+import { scene } from "../support/fault-scene.ts"
+import { TAKEN_OVER_MS, until } from "../support/fault-tools.ts"
+import { privateMongo, type PrivateRabbit, privateRabbit } from "../support/privateEngines.ts"
+import { talk } from "../support/talk.ts"
+
+let rabbit: PrivateRabbit
+beforeAll(async () => {
+  rabbit = await privateRabbit()
+})
+afterAll(() => rabbit.dispose())
+
+describe("RabbitMQ (F10)", () => {
+  it("that stops and starts loses nothing that it confirmed", async () => {
+    const { load } = await scene("F10-stop", { edges: 2, writers: 2, engines: { amqpUrl: rabbit.url } })
+    for (let round = 0; round < 2; round++) {
+      await load.progress(150)
+      await rabbit.ctl("stop_app")
+      await rabbit.ctl("start_app")
+      await load.everyPartitionMoves(40_000)
+    }
+    await load.settle()
+  })
+
+  it("that is killed loses nothing that it confirmed", async () => {
+    const { load } = await scene("F10-kill", { edges: 2, writers: 2, engines: { amqpUrl: rabbit.url } })
+    await load.progress(150)
+    await rabbit.restart()
+    await load.everyPartitionMoves(40_000)
+    await load.settle()
+  })
+
+  it("that throws everyone out is connected to again, also by those who are just starting", async () => {
+    const { cluster, load } = await scene("F10-close", { edges: 2, writers: 2, engines: { amqpUrl: rabbit.url } })
+    const [writer] = cluster.writers as [(typeof cluster.writers)[0]]
+    for (let round = 0; round < 4; round++) {
+      await load.progress(100)
+      await rabbit.ctl("close_all_connections", "a test")
+    }
+    await writer.kill9()
+    let isReady = false
+    const ready = writer.start().then(() => (isReady = true))
+    for (let round = 0; round < 3 || !isReady; round++) await rabbit.ctl("close_all_connections", "a test")
+    await ready
+    await load.everyPartitionMoves(20_000)
+    await load.settle()
+  })
+})
+
+const residentMb = (pid: number | undefined): number =>
+  Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024
+
+describe("RabbitMQ without memory (F11)", () => {
+  it("makes publishers wait: what they keep is bounded, and they say that they are busy", async () => {
+    const { cluster, load } = await scene("F11", { rate: 30, engines: { amqpUrl: rabbit.url } })
+    const [edge] = cluster.edges as [(typeof cluster.edges)[0]]
+    await load.progress(100)
+    const before = residentMb(edge.pid)
+    await rabbit.ctl("set_vm_memory_high_watermark", "0")
+    const flood = await talk(edge.url, "flo")
+    try {
+      let sent = 0
+      const body = "x".repeat(1_000)
+      await until("somebody is told that it is busy", 30_000, () => {
+        const frames = Array.from({ length: 40 }, () => ({ t: "send", to: "flo", cid: `flood-${++sent}`, body }))
+        flood.tell(JSON.stringify(frames))
+        return flood.frames.some(({ code, t }) => t === "err" && code === "busy")
+      })
+      const after = residentMb(edge.pid)
+      assert.isBelow(after - before, 200, `the edge grew from ${before} to ${after} MiB`)
+      assert.isAbove(sent, 3_000)
+    } finally {
+      await rabbit.ctl("set_vm_memory_high_watermark", "0.6")
+    }
+    await load.everyPartitionMoves(20_000)
+    await load.settle({ recoverMs: 40_000 })
+    const answered = new Set(flood.frames.filter(({ t }) => t === "ack" || t === "err").map(({ cid }) => cid))
+    assert.isAbove(answered.size, 3_000, "whoever flooded was answered as well")
+    await flood.leave()
+  })
+})
+
+describe("commands that are deleted with their queue (F12)", () => {
+  it("hold up their partition for a while and not for ever, and are sent again by those whose they are", async () => {
+    const { cluster, load, log } = await scene("F12-loss", { edges: 2, engines: { amqpUrl: rabbit.url } })
+    const [writer] = cluster.writers as [(typeof cluster.writers)[0]]
+    await load.progress(150)
+    const { commands } = await log((one) => Effect.succeed(queuesOf(one.id, one.partitions)))
+    writer.pause()
+    const heard = Date.now()
+    // More than a consumer is given ahead, in every queue.
+    await load.until("commands wait", 20_000, () => load.heard(heard, Date.now(), isSent) > 250)
+    await deleteQueues(rabbit.url, commands.slice(0, 2))
+    writer.resume()
+    await load.everyPartitionMoves(40_000)
+    assert.match(writer.output, /commands of the edge \S+ before its batch \d+ are lost/)
+    // Whoever was told that it is sent waits longer than for any answer before it sends it again, and then it comes after what was sent meanwhile.
+    await load.settle({ recoverMs: 60_000, except: ["I5"] })
+  })
+})
+
+const isSent = ({ state, t }: { readonly t: string; readonly [field: string]: unknown }): boolean =>
+  t === "ack" && state === "sent"
+
+describe("a channel that the server closes (F12)", () => {
+  it("is opened again, and what was not acked on it comes again", async () => {
+    await using mongo = await privateMongo()
+    // Deliveries that nobody acks for a second are given up by the server, with their channel.
+    const set = (timeout: number, tick: number): Promise<string> =>
+      rabbit.ctl(
+        "eval",
+        `application:set_env(rabbit, consumer_timeout, ${timeout}), application:set_env(rabbit, channel_tick_interval, ${tick}).`
+      )
+    await set(1_000, 500)
+    try {
+      const { load } = await scene("F12-channel", { writers: 2, engines: { amqpUrl: rabbit.url, mongoUrl: mongo.url } })
+      for (let round = 0; round < 3; round++) {
+        await load.progress(100)
+        const from = Date.now()
+        mongo.stop()
+        await until("nobody acks for longer than that", 10_000, () => Date.now() > from + 3_000)
+        mongo.cont()
+        await load.everyPartitionMoves(TAKEN_OVER_MS)
+      }
+      assert.match(rabbit.output(), /delivery acknowledgement on channel \d+ timed out/)
+      await load.settle()
+    } finally {
+      await set(1_800_000, 60_000)
+    }
+  })
+})
