@@ -5,9 +5,11 @@ import type * as Scope from "effect/Scope"
 import { type WebSocket, WebSocketServer } from "ws"
 import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
+import type { Admission } from "./Admission.ts"
 import { Edge } from "./Edge.ts"
 import { coalesce, type Frame } from "./Frame.ts"
-import { lastWords } from "./lastWords.ts"
+import { problemOf } from "./http/problems.ts"
+import { lastProblem } from "./lastWords.ts"
 import type { Transport } from "./Transport.ts"
 
 /** The subprotocol that is chosen when a client offers it. */
@@ -29,18 +31,9 @@ export interface WebSocketOptions {
   readonly server: Server
   /** Origins that may connect besides the server's own. */
   readonly allowedOrigins: ReadonlyArray<string>
+  readonly admission: Admission
   /** Asked for paths other than `/v1/ws`. */
   readonly others?: Upgrade
-}
-
-/** Answers an upgrade with an HTTP error and closes the socket. */
-export const refuseUpgrade = (socket: Duplex, status: number, title: string, code: string, detail: string): void => {
-  const body = JSON.stringify({ type: "about:blank", title, status, code, detail })
-  lastWords(
-    socket,
-    `HTTP/1.1 ${status} ${title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\n${status === 503 ? "Retry-After: 2\r\n" : ""}\r\n${body}`
-  )
 }
 
 /** Whether a page of this origin may connect: none given, the server's own host, or an allowed one. */
@@ -68,26 +61,14 @@ export const serveWebSockets = (options: WebSocketOptions): Effect.Effect<void, 
       const url = URL.canParse(target, "http://local") ? new URL(target, "http://local") : undefined
       if (url === undefined || url.pathname !== "/v1/ws") {
         if (url !== undefined && options.others?.(request, socket, head, url) === true) return
-        return refuseUpgrade(socket, 404, "Not Found", "not_found", "There is no WebSocket here; it is at /v1/ws.")
+        return lastProblem(socket, problemOf("not_found", "There is no WebSocket here; it is at /v1/ws."))
       }
       if (!originAllowed(request, options.allowedOrigins)) {
-        return refuseUpgrade(
-          socket,
-          403,
-          "Forbidden",
-          "forbidden",
-          `The origin ${request.headers.origin ?? ""} is not allowed; add it to ALLOWED_ORIGINS.`
-        )
+        const detail = `The origin ${request.headers.origin ?? ""} is not allowed; add it to ALLOWED_ORIGINS.`
+        return lastProblem(socket, problemOf("forbidden", detail))
       }
-      if (!edge.accepting()) {
-        return refuseUpgrade(
-          socket,
-          503,
-          "Service Unavailable",
-          "unavailable",
-          "This server is going away; try another."
-        )
-      }
+      const refused = options.admission.admit(request, socket)
+      if (refused !== undefined) return lastProblem(socket, problemOf(refused.code, refused.detail, refused))
       server.handleUpgrade(request, socket, head, (ws) => serve(edge, ws, socket))
     }
     yield* Effect.acquireRelease(

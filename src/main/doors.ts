@@ -1,13 +1,17 @@
 /** The ways into a process: HTTP and WebSockets, until the scope closes. */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { Server } from "node:http"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type * as Redacted from "effect/Redacted"
+import { Admission } from "../edge/Admission.ts"
+import { Edge } from "../edge/Edge.ts"
 import { makeHttp } from "../edge/http/Http.ts"
 import { makeHealthHttp, makeQueryHttp } from "../edge/http/RoleHttp.ts"
 import { makeLegacyUpgrade } from "../edge/legacy/Socket.ts"
 import { serveWebSockets } from "../edge/WebSocket.ts"
 import { logFormat } from "../platform/Logging.ts"
+import { metricsWriter } from "../platform/Metrics.ts"
 import { isLoopback, settingsWarnings, type SettingsValues } from "../platform/Settings.ts"
 import { QUERY_PREFIX } from "../read-side/QueryApi.ts"
 import { webFolder } from "./web.ts"
@@ -41,13 +45,26 @@ const listenTo = (server: Server, listener: Listener) =>
 
 /** Everything that clients ask for. `queries` takes what is below the query API's prefix. */
 export const openEdge = Effect.fnUntraced(function* (settings: SettingsValues, server: Server, queries?: Listener) {
+  const edge = yield* Edge
+  const clock = yield* Clock.Clock
   const { allowedOrigins, limitBodyChars, limitBurst, limitPerSecond } = settings
   const limits = { perSecond: limitPerSecond, burst: limitBurst, bodyChars: limitBodyChars }
   yield* listenTo(server, besides(yield* makeHttp({ webRoot: webFolder, allowedOrigins, limits }), queries))
-  if (settings.auth !== "dev") return yield* serveWebSockets({ server, allowedOrigins })
+  const admission = new Admission({
+    limits: {
+      connections: settings.limitConnections,
+      perSecond: settings.limitConnectsPerSecond,
+      perAddress: settings.limitAddressConnections,
+      proxies: settings.trustedProxies
+    },
+    accepting: edge.accepting,
+    now: () => clock.currentTimeMillisUnsafe(),
+    metrics: yield* metricsWriter
+  })
+  if (settings.auth !== "dev") return yield* serveWebSockets({ server, allowedOrigins, admission })
   const { limitInFlight: inFlight, limitUserConnections: userConnections } = settings
-  const others = yield* makeLegacyUpgrade({ limits: { ...limits, inFlight, userConnections } })
-  yield* serveWebSockets({ server, allowedOrigins, others })
+  const others = yield* makeLegacyUpgrade({ admission, limits: { ...limits, inFlight, userConnections } })
+  yield* serveWebSockets({ server, allowedOrigins, admission, others })
 })
 
 /**

@@ -137,7 +137,15 @@ export interface MetricsWriter {
   readonly add: (metric: keyof typeof metrics, value: number) => void
   /** Counts a closed connection by its code. */
   readonly closed: (code: number) => void
+  /** Counts who was not let in, before the handshake of a WebSocket. */
+  readonly refused: (reason: (typeof REFUSALS)[number]) => void
 }
+
+const REFUSALS = ["address", "draining", "full", "rate"] as const
+const refusals = Metric.counter("darda_connects_refused_total", {
+  description: "WebSocket connections refused before their handshake, by reason",
+  incremental: true
+})
 
 const closes = Metric.counter("darda_closes_total", {
   description: "WebSocket connections closed, by code",
@@ -155,9 +163,12 @@ export const metricsWriter: Effect.Effect<MetricsWriter> = Effect.map(Effect.con
     labelled.updateUnsafe(count, context)
   }
   for (const { code } of Object.values(CLOSE)) closed(code, 0)
+  const byReason = new Map(REFUSALS.map((reason) => [reason, Metric.withAttributes(refusals, { reason })]))
+  for (const counter of byReason.values()) counter.updateUnsafe(0, context)
   return {
     update: (metric, value) => metrics[metric].updateUnsafe(value, context),
     add: (metric, value) => metrics[metric].modifyUnsafe(value, context),
-    closed: (code) => closed(code, 1)
+    closed: (code) => closed(code, 1),
+    refused: (reason) => byReason.get(reason)!.updateUnsafe(1, context)
   }
 })

@@ -89,6 +89,15 @@ export const settingsTable = {
     unit: "seconds",
     doc: "How long a stopping server may take to finish what is under way and to close its connections"
   }),
+  trustedProxies: integer({
+    name: "TRUSTED_PROXIES",
+    group: "Server",
+    fallback: 0,
+    min: 0,
+    max: 10,
+    unit: "proxies",
+    doc: "Proxies before this server, each of which adds to X-Forwarded-For who spoke to it; with 0 that header is not believed"
+  }),
   mongoUrl: engineUrl({
     name: "MONGO_URL",
     group: "Engines",
@@ -224,6 +233,27 @@ export const settingsTable = {
     "connections",
     "Connections of one user; one more closes the oldest"
   ),
+  limitConnections: limit(
+    "LIMIT_CONNECTIONS",
+    DEFAULTS.connections,
+    "connections",
+    "Connections of this process, about 20 kB each; one more is refused with 503"
+  ),
+  limitConnectsPerSecond: limit(
+    "LIMIT_CONNECTS_PER_SECOND",
+    DEFAULTS.connectsPerSecond,
+    "connections/s",
+    "New connections that this process takes a second, and as many at once; one more is refused with 503"
+  ),
+  limitAddressConnections: integer({
+    name: "LIMIT_ADDRESS_CONNECTIONS",
+    group: "Limits",
+    fallback: 0,
+    min: 0,
+    max: LIMIT_MAX,
+    unit: "connections",
+    doc: "Connections of one client address (of IPv6 its /64) to this process; one more is refused with 429; 0 is any number. Behind proxies set TRUSTED_PROXIES"
+  }),
   otlpTracesUrl: text({
     name: "OTLP_TRACES_URL",
     group: "Logs",

@@ -59,6 +59,8 @@ export const DEFAULTS = {
   bodyChars: 16_000,
   newDmsPerHour: 60,
   userConnections: 20,
+  connections: 20_000,
+  connectsPerSecond: 1_000,
   liveHedgeMs: 250
 } as const
 /** The most that the `LIMIT_` settings may be set to. */

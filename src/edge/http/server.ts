@@ -1,7 +1,7 @@
 import { createServer, type Server } from "node:http"
 import type { Duplex } from "node:stream"
 import type { ErrorCode } from "../../domain/protocol/server-frames.ts"
-import { lastWords } from "../lastWords.ts"
+import { lastProblem } from "../lastWords.ts"
 import { PROBLEM_TYPE, problemOf } from "./problems.ts"
 
 /** Milliseconds in which a request's head must have come; node's own minute lets slow peers hold many sockets. */
@@ -29,13 +29,7 @@ const refuse = (socket: Duplex, cause: NodeJS.ErrnoException): void => {
   // A peer that has gone, or has had a part of an answer, cannot be told.
   if (cause.code === "ECONNRESET" || !socket.writable) return void socket.destroy()
   const [status, code, detail] = refusals[cause.code ?? ""] ?? [400, "bad_request", "This is not HTTP."]
-  const problem = problemOf(code, detail, { status })
-  const body = JSON.stringify(problem)
-  lastWords(
-    socket,
-    `HTTP/1.1 ${status} ${problem.title}\r\nConnection: close\r\nContent-Type: ${PROBLEM_TYPE}\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
-  )
+  lastProblem(socket, problemOf(code, detail, { status }))
 }
 
 /**

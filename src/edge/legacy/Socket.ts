@@ -9,7 +9,8 @@ import { isUserId, type UserId } from "../../domain/ids.ts"
 import { CLOSE } from "../../domain/protocol/close-codes.ts"
 import { FRAME_BYTES, PING_EVERY_MS, PONG_TIMEOUT_MS } from "../../domain/protocol/limits.ts"
 import { Hub } from "../Hub.ts"
-import { lastWords } from "../lastWords.ts"
+import type { Admission } from "../Admission.ts"
+import { lastWords, retryAfter } from "../lastWords.ts"
 import { type LegacyLimits, type LegacySession, legacySession } from "./Session.ts"
 import { PIECES } from "../WebSocket.ts"
 import { BAD_USER, LEGACY_SOCKET, NO_USER } from "./messages.ts"
@@ -21,17 +22,18 @@ const CLOSE_WITHIN_MS = 1_000
 
 export interface LegacySocketOptions {
   readonly limits: LegacyLimits & { readonly userConnections: number }
+  readonly admission: Admission
 }
 
 /** Takes an upgrade: true when it was for this path, and then it is answered. */
 export type TakeUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer, url: URL) => boolean
 
-const refuse = (socket: Duplex, status: string, error: string): void => {
+const refuse = (socket: Duplex, status: string, error: string, retryAfterMs?: number): void => {
   const body = JSON.stringify({ error })
   lastWords(
     socket,
     `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json\r\nAccess-Control-Allow-Origin: *\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+      `Content-Length: ${Buffer.byteLength(body)}\r\n${retryAfter(retryAfterMs)}\r\n${body}`
   )
 }
 
@@ -90,6 +92,7 @@ class Sockets {
  * file. All sockets are closed with the scope.
  */
 export const makeLegacyUpgrade = ({
+  admission,
   limits
 }: LegacySocketOptions): Effect.Effect<TakeUpgrade, never, Hub | Scope.Scope> =>
   Effect.gen(function* () {
@@ -163,10 +166,16 @@ export const makeLegacyUpgrade = ({
     return (request, socket, head, url) => {
       if (url.pathname !== LEGACY_SOCKET) return false
       const user = url.searchParams.get("id") ?? ""
-      if (user === "") refuse(socket, "400 Bad Request", NO_USER)
-      else if (!isUserId(user)) refuse(socket, "400 Bad Request", BAD_USER)
-      else if (!hub.accepting()) refuse(socket, "503 Service Unavailable", "this server is going away")
-      else server.handleUpgrade(request, socket, head, (ws) => void fork(serve(user, ws)))
+      if (!isUserId(user)) {
+        refuse(socket, "400 Bad Request", user === "" ? NO_USER : BAD_USER)
+        return true
+      }
+      const refused = admission.admit(request, socket)
+      if (refused === undefined) server.handleUpgrade(request, socket, head, (ws) => void fork(serve(user, ws)))
+      else {
+        const status = refused.code === "rate_limited" ? "429 Too Many Requests" : "503 Service Unavailable"
+        refuse(socket, status, refused.detail, refused.retryAfterMs)
+      }
       return true
     }
   })
