@@ -48,6 +48,7 @@ export interface HedgeOptions {
   readonly audience: (user: UserId, conv: string) => Effect.Effect<ReadonlyArray<UserId> | undefined, QueryRefused>
   /** Tells the command's connection that it is sent; false when nobody waits for it any more. */
   readonly sent: (pending: Pending) => boolean
+  readonly count: (what: "hedgedLive" | "hedgedUnlive") => void
 }
 
 /** A command as it was offered. */
@@ -123,7 +124,9 @@ export class Hedge {
 
   /** The command side refused it: who saw it as `live` is told that it is none. */
   refused({ by, cid, conv, live, session }: Pending, { code }: Rejection): Effect.Effect<void> | undefined {
-    return live && this.#options.router.signal(live, { _tag: "Unlive", conv, cid, by, code, session })
+    if (live === undefined) return undefined
+    this.#options.count("hedgedUnlive")
+    return this.#options.router.signal(live, { _tag: "Unlive", conv, cid, by, code, session })
   }
 
   /** Looks at what is overdue. Answers what there is to do that takes time; undefined for nothing. */
@@ -166,7 +169,7 @@ export class Hedge {
 
   /** Sends those messages out of which the partition has committed nothing since they were offered. */
   #goOut(messages: ReadonlyArray<Pending>): Effect.Effect<void> {
-    const { afterMs, audience, heads, now, router } = this.#options
+    const { afterMs, audience, count, heads, now, router } = this.#options
     return Effect.gen({ self: this }, function* () {
       const answered = yield* Effect.result(Effect.timeout(heads, afterMs))
       for (const pending of messages) {
@@ -179,6 +182,7 @@ export class Hedge {
           continue
         }
         pending.live = members.success
+        count("hedgedLive")
         yield* router.signal(members.success, { _tag: "Live", conv, cid, by, at: now(), data, session })
       }
     })

@@ -142,7 +142,8 @@ export class Node {
         seen: (partition) => this.#seen[partition]!,
         heads: this.barrier,
         audience: (user, conv) => this.#audiences.of(user, conv),
-        sent: (pending) => this.#sessions.get(pending.session)?.sent(pending) === true
+        sent: (pending) => this.#sessions.get(pending.session)?.sent(pending) === true,
+        count: (what) => this.metrics.update(what, 1)
       })
     }
   }

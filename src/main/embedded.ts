@@ -5,7 +5,6 @@ import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
 import { Edge, layerHub, newId } from "../edge/Edge.ts"
 import type { DataPaths } from "../platform/DataFolder.ts"
-import { metricsWriter } from "../platform/Metrics.ts"
 import { Readiness } from "../platform/Readiness.ts"
 import { layerMemory as layerRouter } from "../platform/RouterMemory.ts"
 import type { SettingsValues } from "../platform/Settings.ts"
@@ -71,9 +70,6 @@ export const layerServer = (settings: SettingsValues, secret: Redacted.Redacted<
 export const watch = Effect.gen(function* () {
   const log = yield* EventLog
   const readModels = yield* ReadModels
-  const projector = yield* Projector
-  const metrics = yield* metricsWriter
-  metrics.update("projectionLag", projector.lag())
   const questions: ReadonlyArray<Effect.Effect<unknown, { readonly message: string; readonly cause?: unknown }>> = [
     log.heads,
     log.outbox({ until: 0, limit: 1 }),

@@ -15,6 +15,7 @@ import { Relay } from "../write-side/Relay.ts"
 import { background, Ending } from "./background.ts"
 import { clusterSecret, layerCommandBus, layerEventBus, layerLog, layerReadModels, layerRouter } from "./cluster.ts"
 import { openEdge, openHealth, openStarting, queryListener, sayReady, urlOf, warnings } from "./doors.ts"
+import { measureEngines } from "./engineGauges.ts"
 import { measure, measureLag } from "./gauges.ts"
 import { layerAuth } from "./identity.ts"
 import { listen } from "./listen.ts"
@@ -98,6 +99,8 @@ export const serveCluster = Effect.fnUntraced(function* (
   return yield* Effect.gen(function* () {
     yield* Scope.close(starting, Exit.void)
     yield* background("gauges", measure(gauges))
+    // One role, whose processes have a connection to both: more would tell the same.
+    if (roles.has("write")) yield* background("gauges of engines", measureEngines(engines))
     for (const warning of warnings(settings, roles.has("edge"))) yield* Effect.logWarning(warning)
     const what = `roles ${[...roles].join(", ")}, log ${identity.id}, AUTH=${settings.auth}`
     yield* sayReady(settings, `Darda is ready on ${urlOf(settings, port)} (${what})`)

@@ -29,9 +29,6 @@ const metrics = {
     incremental: true
   }),
   relayWaiting: Metric.gauge("darda_relay_waiting_commits", { description: "Commits that wait for the relay" }),
-  projectionLag: Metric.gauge("darda_projection_lag_events", {
-    description: "Events of the log that the read models do not hold yet"
-  }),
   readModelsContended: Metric.counter("darda_read_models_contended_total", {
     description: "Writes to the read models in Redis that another process was ahead of",
     incremental: true
@@ -65,6 +62,21 @@ const metrics = {
   }),
   busReceived: Metric.gauge("darda_bus_received_batches", {
     description: "Batches that RabbitMQ delivered and nobody has taken yet"
+  }),
+  busRetries: Metric.counter("darda_bus_retries_total", {
+    description: "Batches of commands that were published to RabbitMQ again, because they were not confirmed",
+    incremental: true
+  }),
+  redisReconnects: Metric.counter("darda_redis_reconnects_total", {
+    description: "Connections to Redis that were lost",
+    incremental: true
+  }),
+  queryRetries: Metric.counter("darda_query_retries_total", {
+    description: "Queries that one read process did not answer, so that another was asked",
+    incremental: true
+  }),
+  breakersOpen: Metric.gauge("darda_query_breakers_open", {
+    description: "Read processes that are not asked, or only tried, because they failed five times in a row"
   }),
   deadLetters: Metric.counter("darda_dead_letters_total", {
     description: "Messages in RabbitMQ that could not be read and were put aside",
@@ -108,6 +120,14 @@ const metrics = {
   }),
   hedgedSent: Metric.counter("darda_hedged_sent_total", {
     description: "Commands that were said to be sent, because the log took long",
+    incremental: true
+  }),
+  hedgedLive: Metric.counter("darda_hedged_live_total", {
+    description: "Messages that went out before they were persisted, because the log stood still",
+    incremental: true
+  }),
+  hedgedUnlive: Metric.counter("darda_hedged_unlive_total", {
+    description: "Messages that went out before they were persisted, and were then refused",
     incremental: true
   }),
   cacheHits: Metric.counter("darda_conversation_hits_total", {

@@ -5,6 +5,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
 import { type EngineAddress, shownUrl, tlsOptions } from "./EngineAddress.ts"
+import { metricsWriter } from "./Metrics.ts"
 import { tlsTrouble, tlsTroubleAtFirst } from "./tlsTrouble.ts"
 
 /**
@@ -96,6 +97,7 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
   const place = yield* addressOf(address)
   const shown = shownUrl(address)
   const runFork = Effect.runForkWith(yield* Effect.context<never>())
+  const metrics = yield* metricsWriter
   let lost = false
   /** Whether there was a connection before. */
   let isKnown = false
@@ -126,6 +128,7 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
       client.on("close", () => {
         if (lost) return
         lost = true
+        metrics.update("redisReconnects", 1)
         runFork(Effect.logWarning(`No connection to Redis at ${shown} (${name}): ${lastError}. It is tried again.`))
       })
       client.on("ready", () => {

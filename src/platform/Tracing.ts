@@ -70,7 +70,27 @@ export const makeTracing = (
 ): Effect.Effect<TracingOn | undefined, never, Scope.Scope> =>
   url === undefined
     ? Effect.succeed<TracingOn | undefined>(undefined)
-    : Effect.map(exporting(url, role), (tracer) => make(tracer, () => Math.random() * traceOneIn < 1))
+    : Effect.gen(function* () {
+        const runFork = Effect.runForkWith(yield* Effect.context<never>())
+        const log: Log = (name, fields) =>
+          void runFork(Effect.annotateLogs(Effect.logDebug(`Followed: ${name}`), fields))
+        return make(yield* exporting(url, role), () => Math.random() * traceOneIn < 1, log)
+      })
+
+type Log = (name: string, fields: Readonly<Record<string, string | number>>) => void
+
+/**
+ * Lines of the log that are written meanwhile say which followed sends they are about. `traceparents` is asked only where there are traces.
+ */
+export const about =
+  (tracing: TracingOn | undefined, traceparents: () => ReadonlyArray<string>) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> => {
+    if (tracing === undefined) return self
+    const ids = traceparents()
+      .slice(0, LINKS)
+      .flatMap((traceparent) => contextOf(traceparent)?.traceId ?? [])
+    return ids.length === 0 ? self : Effect.annotateLogs(self, "traceId", ids.join(" "))
+  }
 
 const exporting = (url: string, role: string): Effect.Effect<Tracer.Tracer, never, Scope.Scope> =>
   Effect.flatMap(
@@ -87,7 +107,7 @@ const exporting = (url: string, role: string): Effect.Effect<Tracer.Tracer, neve
       )
   )
 
-const make = (tracer: Tracer.Tracer, isFollowed: () => boolean): TracingOn => {
+const make = (tracer: Tracer.Tracer, isFollowed: () => boolean, log: Log): TracingOn => {
   const span = (
     name: string,
     from: number,
@@ -104,13 +124,17 @@ const make = (tracer: Tracer.Tracer, isFollowed: () => boolean): TracingOn => {
       root: parent === undefined,
       sampled: true
     })
-  const end = (one: Tracer.Span): void => one.end(nanos(Date.now()), Exit.void)
+  const end = (one: Tracer.Span, from: number, attributes: Readonly<Record<string, string | number>> = {}): void => {
+    const now = Date.now()
+    one.end(nanos(now), Exit.void)
+    log(one.name, { traceId: one.traceId, spanId: one.spanId, millis: now - from, ...attributes })
+  }
   return {
     begin: (name) => {
       if (!isFollowed()) return undefined
       const from = Date.now()
       const root = span(name, from, undefined)
-      return { traceparent: `00-${root.traceId}-${root.spanId}-01`, from, end: () => end(root) }
+      return { traceparent: `00-${root.traceId}-${root.spanId}-01`, from, end: () => end(root, from) }
     },
     part: ({ attributes = {}, from, name, traceparent, with: others = [] }) => {
       const parent = contextOf(traceparent)
@@ -121,7 +145,7 @@ const make = (tracer: Tracer.Tracer, isFollowed: () => boolean): TracingOn => {
         .flatMap((other) => contextOf(other) ?? [])
       const one = span(name, from, parent, links)
       for (const [key, value] of Object.entries(attributes)) one.attribute(key, value)
-      end(one)
+      end(one, from, attributes)
     }
   }
 }

@@ -12,9 +12,11 @@ import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { LogHeads, LogUnavailable } from "../write-side/EventLog.ts"
 import { Queries, QueryRefused } from "./Queries.ts"
 import { clusterToken, type LogIdentity, NotOfThisCluster, QueryApi } from "./QueryApi.ts"
+import { metricsWriter } from "../platform/Metrics.ts"
 import { makeQuietLog } from "../platform/quietLog.ts"
 
 /** How long one read process may take: longer than it waits itself for read models that are behind and then asks the log. */
@@ -47,6 +49,11 @@ const make = Effect.fnUntraced(function* ({ secret, urls }: QueriesHttpOptions) 
     tripPolicy: CircuitBreaker.consecutive(TRIP_AFTER),
     openDuration: OPEN_FOR
   })
+  const metrics = yield* metricsWriter
+  metrics.add("breakersOpen", 0)
+  yield* Stream.runForEach(breaker.transitions, ({ from, to }) =>
+    Effect.sync(() => metrics.add("breakersOpen", from === "Closed" ? 1 : to === "Closed" ? -1 : 0))
+  ).pipe(Effect.forkScoped({ startImmediately: true }))
   const clients = yield* Effect.forEach(urls, (url) =>
     Effect.map(
       HttpApiClient.make(QueryApi, {
@@ -69,7 +76,10 @@ const make = Effect.fnUntraced(function* ({ secret, urls }: QueriesHttpOptions) 
         breaker.execute({ key: url, classify: (exit) => outcomeOf(exit) }),
         Effect.catch((error) => {
           if (error instanceof QueryRefused) return Effect.fail(error)
-          if (tried + 1 < clients.length) return from(tried + 1)
+          if (tried + 1 < clients.length) {
+            metrics.update("queryRetries", 1)
+            return from(tried + 1)
+          }
           return Effect.fail(new NoAnswer({ reason: `${url}: ${reasonOf(error)}` }))
         })
       )

@@ -50,9 +50,11 @@ export const layerRabbit = ({ address, edge, partitions, scope }: CommandBusRabb
             encodeBatch(batch),
             traceparent === undefined ? {} : { headers: { traceparent } }
           ).pipe(
-            Effect.mapError(
-              (cause) => new CommandBusUnavailable({ operation: `${cause.operation}: ${cause.reason}`, cause })
-            )
+            Effect.mapError((cause) => {
+              // What fails is published again, until it is confirmed.
+              metrics.update("busRetries", 1)
+              return new CommandBusUnavailable({ operation: `${cause.operation}: ${cause.reason}`, cause })
+            })
           )
         }
       })

@@ -4,7 +4,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { partitionOf } from "../domain/partition.ts"
 import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
-import { Tracing, type TracingOn } from "../platform/Tracing.ts"
+import { about, Tracing, type TracingOn } from "../platform/Tracing.ts"
 import { Batch, type Decided } from "./Batch.ts"
 import {
   CommandBus,
@@ -114,7 +114,7 @@ class Committer {
       this.#metrics.update("commitRetries", 1)
       switch (error._tag) {
         case "Fenced": {
-          yield* Effect.logWarning(error.message)
+          yield* this.#warn(error.message, part)
           const lost = error.partitions.length === 0 ? rest.map((d) => d.batch.partition) : error.partitions
           for (const partition of new Set(lost)) yield* this.#lose(partition)
           rest = rest.filter((delivery) => !lost.includes(delivery.batch.partition))
@@ -123,13 +123,17 @@ class Committer {
         case "AlreadyInLog":
         case "LogUnavailable": {
           // Whether the commit took place is not known: forget what was believed and look it up again.
-          yield* Effect.logWarning(error._tag === "AlreadyInLog" ? error.detail : error.message)
+          yield* this.#warn(error._tag === "AlreadyInLog" ? error.detail : error.message, part)
           for (const delivery of rest) this.#forget(delivery.batch.partition)
           yield* Effect.sleep(Math.min(1000, 20 * 2 ** Math.min(attempt++, 6)))
         }
       }
     }
   })
+
+  #warn(message: string, deliveries: ReadonlyArray<Delivery>): Effect.Effect<void> {
+    return Effect.logWarning(message).pipe(about(this.#tracing, () => followedIn(deliveries)))
+  }
 
   /** One try: answers the deliveries that are committed now. Partitions whose deliveries came out of order are given back to the bus. */
   readonly #attempt = Effect.fnUntraced(
@@ -253,12 +257,15 @@ class Committer {
     )
 }
 
+const followedIn = (deliveries: ReadonlyArray<Delivery>): ReadonlyArray<string> =>
+  deliveries.flatMap(({ batch }) => batch.commands.flatMap(({ traceparent }) => traceparent ?? []))
+
 /** Tells of the commit to whoever follows one of its commands: from when it was decided. */
 const trace = (tracing: TracingOn, deliveries: ReadonlyArray<Delivery>, from: number): void => {
-  const commands = deliveries.flatMap(({ batch }) => batch.commands)
-  const followed = commands.flatMap(({ traceparent }) => traceparent ?? [])
+  const commands = deliveries.reduce((sum, { batch }) => sum + batch.commands.length, 0)
+  const followed = followedIn(deliveries)
   for (const traceparent of followed)
-    tracing.part({ name: "commit", traceparent, from, with: followed, attributes: { commands: commands.length } })
+    tracing.part({ name: "commit", traceparent, from, with: followed, attributes: { commands } })
 }
 
 const unanswered = (): LogUnavailable =>

@@ -8,7 +8,7 @@ import * as Schedule from "effect/Schedule"
 import { isTimeline, removedBy, type StoredEvent } from "../domain/events.ts"
 import type { ConversationId, UserId } from "../domain/ids.ts"
 import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
-import { Tracing, type TracingOn } from "../platform/Tracing.ts"
+import { about, Tracing, type TracingOn } from "../platform/Tracing.ts"
 import { type NodeItem, Router, type RouterUnavailable } from "../platform/Router.ts"
 import type { Outgoing } from "./Batch.ts"
 import { EventBus, type EventBusUnavailable } from "./EventBus.ts"
@@ -99,6 +99,9 @@ export class Relay extends Context.Service<
   )
 }
 
+const followedIn = (outgoing: ReadonlyArray<Outgoing>): ReadonlyArray<string> =>
+  outgoing.flatMap((item) => (item._tag === "Event" ? (item.event.origin?.traceparent ?? []) : []))
+
 /** Until the engine answers: nothing may be skipped, since order is kept by waiting. */
 const untilDone = <A>(
   self: Effect.Effect<A, RouterUnavailable | EventBusUnavailable | LogUnavailable>
@@ -179,12 +182,12 @@ class RelayLive {
       position
     }))
     const from = Date.now()
-    yield* untilDone(this.#toNodes(outgoing, progress))
+    yield* untilDone(this.#toNodes(outgoing, progress)).pipe(about(this.#tracing, () => followedIn(outgoing)))
     if (this.#tracing !== undefined) this.#trace(this.#tracing, outgoing, from)
   })
 
   #trace(tracing: TracingOn, outgoing: ReadonlyArray<Outgoing>, from: number): void {
-    const followed = outgoing.flatMap((item) => (item._tag === "Event" ? (item.event.origin?.traceparent ?? []) : []))
+    const followed = followedIn(outgoing)
     for (const traceparent of followed) tracing.part({ name: "relay", traceparent, from, with: followed })
   }
 

@@ -2,6 +2,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { type Cluster, startCluster } from "../support/cluster.ts"
 import { engines } from "../support/engines.ts"
+import { metrics } from "../support/fault-tools.ts"
 import { privateMongo, type PrivateMongo } from "../support/privateEngines.ts"
 import { makeGroup, say, talk, type Talk, unique } from "../support/talk.ts"
 
@@ -79,6 +80,8 @@ describe("while the log does not answer", () => {
     const unlive = await bob.got("unlive")
     const err = await ann.got("err", ({ cid }) => cid === "wrong")
     assert.deepStrictEqual(unlive, { t: "unlive", conv, cid: "wrong", by: ann.user, code: err["code"] })
+    for (const name of ["darda_hedged_sent_total", "darda_hedged_live_total", "darda_hedged_unlive_total"])
+      assert.isAbove(await metrics(cluster.edges, name), 0, name)
   })
 
   it("goes to members alone", async () => {

@@ -111,6 +111,13 @@ test("makes a set of three with logins, once; takes in what was lost, and follow
 
   // The user may nothing but the database of Darda; whoever has no password may nothing.
   await expect(client.db("other").collection("x").insertOne({ a: 1 })).rejects.toThrow(/not authorized/)
+  // And ask how the set is, not what others do in it.
+  await until("asked", () =>
+    Promise.resolve(first.beside.output.concat(second.beside.output).includes("Let the user darda ask"))
+  )
+  const { members: states } = await client.db("admin").command({ replSetGetStatus: 1 })
+  expect(states.map(({ stateStr }: { stateStr: string }) => stateStr).toSorted()).toEqual(["PRIMARY", "SECONDARY"])
+  await expect(client.db("admin").command({ currentOp: 1, $all: true })).rejects.toThrow(/not authorized/)
   const nobody = new MongoClient(`mongodb://${list([first, second])}/darda?replicaSet=rs0`)
   onTestFinished(() => nobody.close())
   await expect(nobody.db().collection("kept").findOne()).rejects.toThrow(/requires authentication/)

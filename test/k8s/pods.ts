@@ -111,7 +111,7 @@ const startMongo = async (
   const { environment } = environmentOf(objects, containerOf(objects, "mongodb", "member"))
   const beside = { SELF: place, MEMBERS: place, HEALTH_PORT: `${health}` }
   const child = start(process.execPath, [member], { ...environment, ...beside })
-  await until("MongoDB", () => child.output.includes("Made the user darda"))
+  await until("MongoDB", () => child.output.includes("Let the user darda ask"))
   return place
 }
 

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Logger, Schedule } from "effect"
+import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import { inspect } from "node:util"
 import {
   connectRedis,
@@ -87,6 +88,10 @@ describe("a connection to Redis", () => {
     Effect.gen(function* () {
       const server = yield* redisServer()
       const redis = yield* connectRedis({ address: server.address, name: "test" })
+      const lost = Effect.map(PrometheusMetrics.format(), (text) =>
+        Number(/^darda_redis_reconnects_total (\d+)/m.exec(text)?.[1])
+      )
+      const before = yield* lost
       let ready = 0
       yield* redis.onReady(() => void ready++)
       assert.strictEqual(ready, 1)
@@ -95,6 +100,7 @@ describe("a connection to Redis", () => {
         .pipe(Effect.ignore)
       yield* eventually(get(redis, "a"))
       assert.strictEqual(ready, 2)
+      assert.strictEqual(yield* lost, before + 1)
     })
   )
 

@@ -52,7 +52,9 @@ const HOPS: Readonly<Record<string, string>> = {
 
 test("a send is one trace through all hops, linked to those that went with it; nothing in it is a person's", async () => {
   const { spans, text, url } = await collector()
-  await using cluster = await startCluster({ env: { OTLP_TRACES_URL: url, TRACE_ONE_IN: "1", LIMIT_BURST: "1000" } })
+  await using cluster = await startCluster({
+    env: { OTLP_TRACES_URL: url, TRACE_ONE_IN: "1", LIMIT_BURST: "1000", LOG_FORMAT: "json", LOG_LEVEL: "debug" }
+  })
   const [edge] = cluster.edges
   const ann = await talk(edge!.url, "ann")
   const group = await makeGroup(ann, ["bob"])
@@ -85,4 +87,26 @@ test("a send is one trace through all hops, linked to those that went with it; n
   for (const { links, traceId } of linked)
     for (const link of links) expect(ids.has(link.traceId) && link.traceId !== traceId).toBe(true)
   expect(text()).not.toMatch(/private|ann|bob|token/)
+
+  // The log of each role has a line for what it did for a send, with the trace that it is in.
+  const parts: Readonly<Record<string, ReadonlyArray<string>>> = {
+    edge: ["send", "publish", "deliver"],
+    write: ["commit", "relay"],
+    read: ["project"]
+  }
+  const processes = { edge: edge!, write: cluster.writers[0]!, read: cluster.readers[0]! }
+  for (const [role, one] of Object.entries(processes)) {
+    // The first of what is kept may be half a line.
+    const lines = one.output.split("\n").slice(1, -1)
+    const said = lines.map((line) => JSON.parse(line) as { message: string; traceId?: string; spanId?: string })
+    for (const part of parts[role]!) {
+      const followed = said.filter(({ message }) => message === `Followed: ${part}`)
+      expect(followed.length).toBeGreaterThan(0)
+      for (const { spanId, traceId } of followed)
+        expect(spans.some((span) => span.spanId === spanId && span.traceId === traceId && span.name === part)).toBe(
+          true
+        )
+    }
+    expect(one.output).not.toMatch(/private words|"token"|Bearer|eyJ/)
+  }
 })

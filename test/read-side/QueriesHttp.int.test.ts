@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted, type Scope } from "effect"
+import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import { makeQueryHttp } from "../../src/edge/http/RoleHttp.ts"
@@ -17,6 +18,9 @@ const PARTITIONS = 4
 const SECRET = Redacted.make("a secret of this cluster, and 32+")
 const history = historyOf(7, 400, { partitions: PARTITIONS })
 const heads = history.logs.map((log) => log.length)
+
+const told = (name: string) =>
+  Effect.map(PrometheusMetrics.format(), (text) => Number(new RegExp(`^${name} (.*)`, "m").exec(text)?.[1]))
 
 /** A read process as the network sees it. */
 const listening = (server: Server): Effect.Effect<string, never, Scope.Scope> =>
@@ -107,6 +111,8 @@ describe("queries asked of a read process", () => {
         assert.deepStrictEqual<unknown>(yield* queries.convs(user, { limit: 5 }, heads), plain(expected))
       }
       assert.isFalse(gone.listening)
+      assert.isAtLeast(yield* told("darda_query_retries_total"), 5)
+      assert.strictEqual(yield* told("darda_query_breakers_open"), 1)
     })
   )
 

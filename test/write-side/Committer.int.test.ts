@@ -1,13 +1,14 @@
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Logger, References } from "effect"
 import { TestClock } from "effect/testing"
 import { dmConversation } from "../../src/domain/ids.ts"
 import { partitionOf } from "../../src/domain/partition.ts"
 import { layerMemory as layerRouter } from "../../src/platform/RouterMemory.ts"
+import { Tracing } from "../../src/platform/Tracing.ts"
 import { layerMemory as layerBus, makeMemoryBroker } from "../../src/write-side/CommandBusMemory.ts"
 import { runCommitter } from "../../src/write-side/Committer.ts"
 import { layerMemory as layerEvents, makeMemoryEventBus } from "../../src/write-side/EventBusMemory.ts"
-import { EventLog } from "../../src/write-side/EventLog.ts"
+import { EventLog, LogUnavailable } from "../../src/write-side/EventLog.ts"
 import { layerMemory as layerLog, makeMemoryLog } from "../../src/write-side/EventLogMemory.ts"
 import { Relay } from "../../src/write-side/Relay.ts"
 
@@ -157,4 +158,49 @@ it.effect(
       broker.passOn()
       yield* committed(5, 6)
     }).pipe(Effect.scoped)
+)
+
+it.live("says which followed sends a commit was for that is tried again", () =>
+  Effect.gen(function* () {
+    const broker = makeMemoryBroker(PARTITIONS)
+    let failing = true
+    const failsOnce = Layer.effect(
+      EventLog,
+      Effect.map(EventLog, (log) => ({
+        ...log,
+        append: (...args: Parameters<typeof log.append>) => {
+          if (!failing) return log.append(...args)
+          failing = false
+          return Effect.fail(new LogUnavailable({ operation: "append", reason: "a test", cause: undefined }))
+        }
+      }))
+    ).pipe(Layer.provide(layerLog(makeMemoryLog(PARTITIONS))))
+    const layers = Relay.layer.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(failsOnce, layerBus(broker, "e"), layerEvents(makeMemoryEventBus()), layerRouter("n"))
+      )
+    )
+    const said: Array<Readonly<Record<string, unknown>>> = []
+    const logger = Logger.make(({ fiber }) => void said.push(fiber.getRef(References.CurrentLogAnnotations)))
+    const traceId = "0123456789abcdef0123456789abcdef"
+    const { commands, ...rest } = batch(1)
+    yield* broker.publish({
+      ...rest,
+      commands: commands.map((command) => ({ ...command, traceparent: `00-${traceId}-0123456789abcdef-01` }))
+    })
+    yield* Effect.gen(function* () {
+      const relay = yield* Relay
+      const log = yield* EventLog
+      yield* Effect.forkScoped(relay.run)
+      yield* Effect.forkScoped(runCommitter({ owner: "test", newDmsPerHour: 10 }))
+      // The conversation's beginning, and the message.
+      while ((yield* log.heads)[partition] === 0) yield* Effect.sleep("5 millis")
+    }).pipe(
+      Effect.provide(layers),
+      Effect.provideService(Tracing, { begin: () => undefined, part: () => {} }),
+      Effect.provide(Logger.layer([logger])),
+      Effect.scoped
+    )
+    assert.deepStrictEqual(said, [{ traceId }])
+  })
 )

@@ -7,7 +7,7 @@
  *     SELF            this member, as others reach it: mongodb-0.mongodb:27017
  *     MEMBERS         all members, separated by commas; the first one makes the set
  *     ADMIN_PASSWORD  of the user admin, who may everything
- *     DARDA_PASSWORD  of the user darda, who may read and write the database darda
+ *     DARDA_PASSWORD  of the user darda, who may read and write the database darda, and ask how the set is
  *     HEALTH_PORT     where GET /readyz answers; 8081
  */
 import { type Document, MongoClient, type MongoClientOptions, MongoServerError } from "mongodb"
@@ -24,6 +24,7 @@ const ANSWER_MS = 5_000
 /** MongoDB's codes. */
 const AUTHENTICATION_FAILED = 18
 const USER_NOT_FOUND = 11
+const ROLE_EXISTS = 51002
 
 const given = (name: string): string => {
   const value = process.env[name]
@@ -106,6 +107,26 @@ const setUser = async (client: MongoClient, command: "createUser" | "updateUser"
   say("info", done)
 }
 
+/** What Darda measures of the set: a role of its own, since MongoDB's for that (clusterMonitor) also shows what others ask. */
+const ASKS = { role: "dardaAsks", db: "admin" }
+
+/** Lets darda ask how the set is: one who was made by an earlier version, too. */
+const letAsk = async (client: MongoClient): Promise<void> => {
+  const { users } = await client.db(DATABASE).command({ usersInfo: "darda" })
+  const has = (users as ReadonlyArray<{ readonly roles: ReadonlyArray<typeof ASKS> }>).some(({ roles }) =>
+    roles.some(({ role }) => role === ASKS.role)
+  )
+  if (has) return
+  const privileges = [{ resource: { cluster: true }, actions: ["serverStatus", "replSetGetStatus"] }]
+  try {
+    await client.db(ASKS.db).command({ createRole: ASKS.role, privileges, roles: [] })
+  } catch (cause) {
+    if (codeOf(cause) !== ROLE_EXISTS) throw cause
+  }
+  await client.db(DATABASE).command({ grantRolesToUser: "darda", roles: [ASKS] })
+  say("info", "Let the user darda ask how the set is")
+}
+
 /** Members that the set lacks, one at a time as MongoDB wants it. None is ever removed: that is for a person to do. */
 const addMembers = async (client: MongoClient): Promise<boolean> => {
   const config = (await client.db("admin").command({ replSetGetConfig: 1 }))["config"] as {
@@ -134,6 +155,7 @@ const look = async (): Promise<boolean> => {
   if (state["isWritablePrimary"] !== true) return false
   if (!(await mayLogIn(admin))) await createAdmin()
   if (!(await mayLogIn(darda))) await ask(createDarda, admin)
+  await ask(letAsk, admin)
   return await ask(addMembers, admin)
 }
 

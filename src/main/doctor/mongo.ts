@@ -2,7 +2,7 @@
 import { type Db, MongoClient } from "mongodb"
 import * as Redacted from "effect/Redacted"
 import { asksTls, type EngineAddress, tlsOptions } from "../../platform/EngineAddress.ts"
-import { databaseNameOf } from "../../platform/MongoConnection.ts"
+import { databaseNameOf, mongoCode } from "../../platform/MongoConnection.ts"
 import { collectionsOf, FORMAT, type LogDoc } from "../../write-side/EventLogMongoFormat.ts"
 import { bad, type Finding, good, note } from "./finding.ts"
 import { ANSWER_MS, ofClock, ofVersion } from "./shared.ts"
@@ -11,6 +11,9 @@ import { ANSWER_MS, ofClock, ofVersion } from "./shared.ts"
 const LEAST = [8, 0] as const
 /** What is done with the log. The role readWrite holds all of it. */
 const ACTIONS = ["find", "insert", "update", "remove", "createCollection", "createIndex"] as const
+
+/** MongoDB's code for a user who may not. */
+const UNAUTHORIZED = 13
 
 /** What was found, and what it says of the log. */
 export interface MongoFindings {
@@ -47,6 +50,7 @@ export const checkMongo = async (address: EngineAddress, shown: string, partitio
       )
       return { findings }
     }
+    findings.push(...(await ofMembers(shown, admin)))
     return await checkLog(db, partitions, findings)
   } finally {
     await client.close()
@@ -62,6 +66,26 @@ const ofSet = (shown: string, hello: Readonly<Record<string, unknown>>): Finding
     : note(
         `${shown}: a replica set of ${members}: with fewer than three, one machine's loss stops it or loses what it acknowledged`
       )
+}
+
+/** Members that are out of order, where the user may ask for them. */
+const ofMembers = async (shown: string, admin: Db): Promise<ReadonlyArray<Finding>> => {
+  try {
+    const { members } = (await admin.command({ replSetGetStatus: 1 })) as unknown as {
+      readonly members: ReadonlyArray<{ readonly name: string; readonly stateStr: string }>
+    }
+    return members
+      .filter(({ stateStr }) => !["PRIMARY", "SECONDARY", "ARBITER"].includes(stateStr))
+      .map(({ name, stateStr }) => note(`${shown}: its member ${name} is ${stateStr.toLowerCase()}: look at its log`))
+  } catch (cause) {
+    // What else is in the way of an answer is in the way of other questions, too.
+    if (mongoCode(cause) !== UNAUTHORIZED) return []
+    return [
+      note(
+        `${shown}: the user in MONGO_URL may not ask how the replica set is, so that the dashboard says nothing of it: docs/operations.md has the role`
+      )
+    ]
+  }
 }
 
 interface Privilege {
