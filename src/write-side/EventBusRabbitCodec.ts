@@ -1,10 +1,11 @@
-/** Batches of events as they are in RabbitMQ: JSON. */
+/** Batches of events as they are in RabbitMQ: JSON, each event in the form that the log keeps, beside its position. */
 import type { ConsumeMessage } from "amqplib"
-import { EVENT_VERSION, type StoredEvent } from "../domain/events.ts"
+import { type StoredEvent, UnknownEventVersion } from "../domain/events.ts"
 import type { Unreadable } from "../platform/RabbitConsumer.ts"
 import type { Published } from "./EventBus.ts"
+import { encodeEvent, eventOf } from "./EventLogRecords.ts"
 
-const VERSION = 1
+const VERSION = 2
 /** Characters in one message: a consumer may hold some dozens. */
 const MESSAGE_CHARS = 256 * 1024
 
@@ -28,7 +29,7 @@ export const encodeBatches = (
   }
   for (const { events, partition } of batches) {
     for (const event of events) {
-      const json = JSON.stringify(event)
+      const json = `[${event.position},${encodeEvent(event)}]`
       if (chars > 0 && chars + json.length > MESSAGE_CHARS) {
         closeRun(partition)
         close()
@@ -55,27 +56,43 @@ export const decodeBatches = (message: ConsumeMessage, partitions: number): Read
   }
   if (wire?.v !== VERSION || !Array.isArray(wire.runs) || wire.runs.length === 0)
     return unreadable("it is nothing that this version reads")
-  const runs = wire.runs as ReadonlyArray<Published | null>
-  const wrong = runs.findIndex((run) => !isRun(run, partitions))
-  if (wrong >= 0) return unreadable(`run ${wrong + 1} in it is none of events of one partition of this log`)
-  return runs as ReadonlyArray<Published>
+  const runs: Array<Published> = []
+  for (const run of wire.runs as ReadonlyArray<WireRun | null>) {
+    const read = runOf(run, partitions)
+    if (typeof read === "string") return unreadable(`run ${runs.length + 1} in it ${read}`)
+    runs.push(read)
+  }
+  return runs
 }
 
-const isRun = (run: Published | null, partitions: number): boolean =>
-  typeof run === "object" &&
-  run !== null &&
-  Number.isInteger(run.partition) &&
-  run.partition >= 0 &&
-  run.partition < partitions &&
-  Array.isArray(run.events) &&
-  run.events.length > 0 &&
-  (run.events as ReadonlyArray<StoredEvent | null>).every((event) => isEvent(event, run.partition))
+interface WireRun {
+  readonly partition?: unknown
+  readonly events?: unknown
+}
 
-const isEvent = (event: StoredEvent | null, partition: number): boolean =>
-  typeof event === "object" &&
-  event !== null &&
-  event.v === EVENT_VERSION &&
-  event.partition === partition &&
+const NO_RUN = "is none of events of one partition of this log"
+
+/** A run, or what is wrong with it. */
+const runOf = (run: WireRun | null, partitions: number): Published | string => {
+  if (typeof run !== "object" || run === null || !Array.isArray(run.events) || run.events.length === 0) return NO_RUN
+  const partition = run.partition as number
+  if (!Number.isInteger(partition) || partition < 0 || partition >= partitions) return NO_RUN
+  const events: Array<StoredEvent> = []
+  for (const row of run.events as ReadonlyArray<unknown>) {
+    if (!Array.isArray(row) || !Array.isArray(row[1])) return NO_RUN
+    try {
+      const event = eventOf(partition, row[0] as number, row[1])
+      if (!isEvent(event)) return NO_RUN
+      events.push(event)
+    } catch (cause) {
+      if (cause instanceof UnknownEventVersion) return `has an event of version ${cause.version}`
+      throw cause
+    }
+  }
+  return { partition, events }
+}
+
+const isEvent = (event: StoredEvent): boolean =>
   Number.isSafeInteger(event.position) &&
   event.position >= 1 &&
   Number.isSafeInteger(event.seq) &&

@@ -26,19 +26,29 @@ type Record = [
   origin?: StoredEvent["origin"]
 ]
 
-/** An event as text, without its partition and position, by which it is found. */
+const texts = new WeakMap<StoredEvent, string>()
+
+/** An event as text, without its partition and position, by which it is found. Made once for each event: the log and the bus take the same. */
 export const encodeEvent = (event: StoredEvent): string => {
+  const known = texts.get(event)
+  if (known !== undefined) return known
   const { at, by, cid, conv, data, digest, origin, prev, seq, type, v } = event
-  return JSON.stringify(
+  const text = JSON.stringify(
     origin === undefined
       ? [v, type, conv, seq, prev, by, at, cid, digest, data]
       : [v, type, conv, seq, prev, by, at, cid, digest, data, origin]
   )
+  texts.set(event, text)
+  return text
 }
 
 /** The event of a text by {@link encodeEvent}, brought to the current version. Throws `UnknownEventVersion`. */
-export const decodeEvent = (partition: number, position: number, text: string): StoredEvent => {
-  const [v, type, conv, seq, prev, by, at, cid, digest, data, origin] = JSON.parse(text) as Record
+export const decodeEvent = (partition: number, position: number, text: string): StoredEvent =>
+  eventOf(partition, position, JSON.parse(text))
+
+/** The same of a text that is parsed. */
+export const eventOf = (partition: number, position: number, parsed: unknown): StoredEvent => {
+  const [v, type, conv, seq, prev, by, at, cid, digest, data, origin] = parsed as Record
   const event = { v, type, conv, seq, prev, by, at, cid, digest, data, partition, position }
   return upcast(origin === undefined ? event : { ...event, origin }) as StoredEvent
 }

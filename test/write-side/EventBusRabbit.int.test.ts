@@ -3,6 +3,7 @@ import { Context, Effect, Exit, Layer, Scope } from "effect"
 import type { StoredEvent } from "../../src/domain/events.ts"
 import { EventBus, type Published } from "../../src/write-side/EventBus.ts"
 import { layerRabbit } from "../../src/write-side/EventBusRabbit.ts"
+import { encodeEvent } from "../../src/write-side/EventLogRecords.ts"
 import { listLetters, retryLetters } from "../../src/write-side/DeadLettersRabbit.ts"
 import { engines } from "../support/engines.ts"
 import { historyOf } from "../support/histories.ts"
@@ -165,18 +166,19 @@ describe("EventBus on RabbitMQ", () => {
       const reader = yield* taking(yield* join)
       yield* publisher.publish({ partition: 0, events: [eventAt(1, 1)] })
       const event = eventAt(2, 1)
+      const record = JSON.parse(encodeEvent(event)) as ReadonlyArray<unknown>
       const rubbish = [
         "{",
         "[]",
         "null",
-        JSON.stringify({ v: 2, runs: [{ partition: 0, events: [event] }] }),
-        JSON.stringify({ v: 1, runs: [] }),
-        JSON.stringify({ v: 1, runs: [null] }),
-        JSON.stringify({ v: 1, runs: [{ partition: 0, events: [] }] }),
-        ...[null, { ...event, partition: 1 }, { ...event, v: 99 }, { ...event, position: "2" }].map((wrong) =>
-          JSON.stringify({ v: 1, runs: [{ partition: 0, events: [wrong] }] })
+        JSON.stringify({ v: 3, runs: [{ partition: 0, events: [[2, record]] }] }),
+        JSON.stringify({ v: 2, runs: [] }),
+        JSON.stringify({ v: 2, runs: [null] }),
+        JSON.stringify({ v: 2, runs: [{ partition: 0, events: [] }] }),
+        ...[null, event, [2], [2, []], ["2", record], [2, [99, ...record.slice(1)]]].map((wrong) =>
+          JSON.stringify({ v: 2, runs: [{ partition: 0, events: [wrong] }] })
         ),
-        JSON.stringify({ v: 1, runs: [{ partition: 99, events: [{ ...event, partition: 99 }] }] })
+        JSON.stringify({ v: 2, runs: [{ partition: 99, events: [[2, record]] }] })
       ]
       yield* onChannel(amqpUrl, async (channel) => {
         for (const message of rubbish) channel.sendToQueue(`darda.${scope}.events`, Buffer.from(message))
