@@ -1,8 +1,11 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Logger, References } from "effect"
 import { TestClock } from "effect/testing"
+import type { Intent } from "../../src/domain/commands.ts"
+import { groupConversation } from "../../src/domain/groupId.ts"
 import { dmConversation } from "../../src/domain/ids.ts"
 import { partitionOf } from "../../src/domain/partition.ts"
+import { Router } from "../../src/platform/Router.ts"
 import { layerMemory as layerRouter } from "../../src/platform/RouterMemory.ts"
 import { Tracing } from "../../src/platform/Tracing.ts"
 import { layerMemory as layerBus, makeMemoryBroker } from "../../src/write-side/CommandBusMemory.ts"
@@ -114,6 +117,58 @@ it.effect("waits for a batch that is late, and does not wait for ever for one th
       yield* broker.publish(batch(5))
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual(yield* cids, ["c1", "c2", "c4", "c5"])
+    }).pipe(Effect.provide(layers), Effect.scoped)
+  })
+)
+
+it.effect("answers a resend as it was answered, long after, and though its sender has left", () =>
+  Effect.gen(function* () {
+    const broker = makeMemoryBroker(PARTITIONS)
+    const group = groupConversation("ann", "g")
+    let lookups = 0
+    const counting = Layer.effect(
+      EventLog,
+      Effect.map(EventLog, (log) => ({
+        ...log,
+        prepare: (request: Parameters<typeof log.prepare>[0]) => {
+          lookups++
+          return log.prepare(request)
+        }
+      }))
+    ).pipe(Layer.provide(layerLog(makeMemoryLog(PARTITIONS))))
+    const layers = Relay.layer.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(counting, layerBus(broker, "e"), layerEvents(makeMemoryEventBus()), layerRouter("n"))
+      )
+    )
+    yield* Effect.gen(function* () {
+      const relay = yield* Relay
+      const router = yield* Router
+      yield* Effect.forkScoped(relay.run)
+      yield* Effect.forkScoped(runCommitter({ owner: "test", newDmsPerHour: 10 }))
+      let counter = 0
+      /** Sends a command, and answers what is said of it. */
+      const told = Effect.fnUntraced(function* (by: string, cid: string, intent: Intent) {
+        const command = { conv: group, by, cid, intent, origin: { node: "n", session: "s" } }
+        const to = partitionOf(group, PARTITIONS)
+        yield* broker.publish({ partition: to, edge: "e", counter: ++counter, commands: [command] })
+        yield* TestClock.adjust("10 seconds")
+        const items = yield* router.take(100)
+        return items.flatMap((item) =>
+          item._tag === "MessagePersisted" ? [item.event.seq] : item._tag === "Answer" ? [item.answer.outcome] : []
+        )
+      })
+      const hello = { type: "send", kind: "text", body: "hello" } as const
+      assert.deepStrictEqual(yield* told("ann", "g", { type: "create", members: ["bob"] }), [1])
+      const before = lookups
+      assert.deepStrictEqual(yield* told("bob", "c1", hello), [2])
+      assert.strictEqual(lookups, before, "what is new costs no look-up")
+      const repeat = (yield* told("bob", "c1", hello))[0]
+      assert.deepInclude(repeat as object, { _tag: "Repeat", seq: 2 })
+      assert.deepStrictEqual(yield* told("bob", "l", { type: "leave" }), [3])
+      assert.deepStrictEqual(yield* told("bob", "c1", hello), [repeat], "though bob has left")
+      const [refused] = yield* told("bob", "c2", hello)
+      assert.deepInclude(refused as object, { _tag: "Rejected" })
     }).pipe(Effect.provide(layers), Effect.scoped)
   })
 )
