@@ -154,7 +154,7 @@ it.effect("answers a resend as it was answered, long after, and though its sende
         yield* broker.publish({ partition: to, edge: "e", counter: ++counter, commands: [command] })
         yield* TestClock.adjust("10 seconds")
         const items = yield* router.take(100)
-        return items.flatMap((item) =>
+        return items.flatMap((item): ReadonlyArray<unknown> =>
           item._tag === "MessagePersisted" ? [item.event.seq] : item._tag === "Answer" ? [item.answer.outcome] : []
         )
       })
@@ -164,11 +164,11 @@ it.effect("answers a resend as it was answered, long after, and though its sende
       assert.deepStrictEqual(yield* told("bob", "c1", hello), [2])
       assert.strictEqual(lookups, before, "what is new costs no look-up")
       const repeat = (yield* told("bob", "c1", hello))[0]
-      assert.deepInclude(repeat as object, { _tag: "Repeat", seq: 2 })
+      assert.deepInclude(repeat, { _tag: "Repeat", seq: 2 })
       assert.deepStrictEqual(yield* told("bob", "l", { type: "leave" }), [3])
       assert.deepStrictEqual(yield* told("bob", "c1", hello), [repeat], "though bob has left")
       const [refused] = yield* told("bob", "c2", hello)
-      assert.deepInclude(refused as object, { _tag: "Rejected" })
+      assert.deepInclude(refused, { _tag: "Rejected" })
     }).pipe(Effect.provide(layers), Effect.scoped)
   })
 )
