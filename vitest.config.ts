@@ -11,26 +11,19 @@ if (!kubectl) process.stderr.write("kubectl is not installed: the tests of k8s/ 
 const k8s = { name: "k8s", include: ["test/k8s/**/*.k8s.test.ts"], setupFiles, testTimeout: 120_000 }
 
 /**
- * Real processes and engines that are broken on purpose, one file at a time: only when they are asked for, since they say within how many seconds something is repaired, and want two cores
- * without much else on them. `DARDA_FAULTS=short` has the short ones, `all` has all.
+ * Real processes and engines that are broken on purpose: the short ones, or with `DARDA_FAULTS=all` (`npm run test:faults`) all of them. They say within how many seconds something is
+ * repaired, so each file has the machine for itself, as those of the other projects without parallel files.
  */
-const asked = process.env["DARDA_FAULTS"]
-const faults =
-  asked === undefined
-    ? []
-    : [
-        {
-          test: {
-            name: "faults",
-            include: ["test/faults/*.fault.test.ts", ...(asked === "all" ? ["test/faults/*.long-fault.test.ts"] : [])],
-            setupFiles,
-            globalSetup,
-            testTimeout: 180_000,
-            hookTimeout: 120_000,
-            fileParallelism: false
-          }
-        }
-      ]
+const isWhole = process.env["DARDA_FAULTS"] === "all"
+const faults = {
+  name: "faults",
+  include: ["test/faults/*.fault.test.ts", ...(isWhole ? ["test/faults/*.long-fault.test.ts"] : [])],
+  setupFiles,
+  globalSetup,
+  testTimeout: 180_000,
+  hookTimeout: 120_000,
+  fileParallelism: false
+}
 
 export default defineConfig({
   test: {
@@ -82,7 +75,7 @@ export default defineConfig({
           fileParallelism: false
         }
       },
-      ...faults
+      { test: faults }
     ]
   }
 })
