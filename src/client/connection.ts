@@ -278,7 +278,6 @@ export class Connection {
   /** Drops what there is and tries again after a pause: within `drain`'s bounds, as asked, or at random up to a growing bound. */
   #failed(code: number, reason: string, pause?: number): void {
     const now = this.#env.clock.now()
-    if (this.#limits !== undefined && now - this.#openedAt >= STABLE_MS) this.#failures = 0
     const drained = this.#reconnectAt
     this.#drop()
     const bound = Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** this.#failures)
@@ -305,6 +304,7 @@ export class Connection {
     this.#reconnectAt = 0
     const socket = this.#socket
     const wasOpen = this.#limits !== undefined
+    if (wasOpen && this.#env.clock.now() - this.#openedAt >= STABLE_MS) this.#failures = 0
     this.#socket = undefined
     this.#limits = undefined
     this.#queue = []

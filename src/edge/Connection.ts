@@ -446,9 +446,9 @@ export class Connection {
     return (this.feed = new Feed(this))
   }
 
-  /** Commands that have no answer yet. */
+  /** Commands and requests that have no answer yet. */
   get waiting(): number {
-    return this.#inFlight?.size ?? 0
+    return (this.#inFlight?.size ?? 0) + this.#requests
   }
 
   get isClosing(): boolean {

@@ -16,7 +16,7 @@ import { CommandBus } from "../write-side/CommandBus.ts"
 import { LogHeads } from "../write-side/EventLog.ts"
 import { Auth } from "./auth/Auth.ts"
 import { Connection } from "./Connection.ts"
-import { Frame } from "./Frame.ts"
+import { drain } from "./drain.ts"
 import { CommandRefused, Hub, type Persisted } from "./Hub.ts"
 import { HEDGE_TICK_MS } from "./Hedge.ts"
 import { type EdgeLimits, Node } from "./Node.ts"
@@ -26,8 +26,6 @@ import type { Transport } from "./Transport.ts"
 const REQUEST_WITHIN = "25 seconds"
 /** Items taken from the node's stream at once. */
 const STREAM_BATCH = 1_000
-/** The shortest and longest pause that a draining edge asks its clients for, in milliseconds. */
-const RECONNECT_AFTER = { min: 0, max: 2_000 }
 
 /** A name that nobody can guess, for sessions, nodes and boots: 128 random bits. */
 export const newId = (): string => randomBytes(16).toString("base64url")
@@ -41,7 +39,7 @@ export class Edge extends Context.Service<
     readonly connect: (transport: Transport) => Connection
     /** Follows the node's stream, its signals and the clock. Never ends. */
     readonly run: Effect.Effect<never>
-    /** Tells all clients to go elsewhere, waits for what is under way, and closes the connections; at most this many seconds. */
+    /** Takes nobody any more and sends all clients elsewhere, within most of so many seconds. */
     readonly drain: (seconds: number) => Effect.Effect<void>
     readonly accepting: () => boolean
   }
@@ -143,19 +141,6 @@ const follow = <A>(take: Effect.Effect<A, RouterUnavailable>, act: (taken: A) =>
     Effect.forever
   )
 
-const drain = Effect.fnUntraced(function* (node: Node, seconds: number) {
-  const frame = new Frame({ t: "drain", reconnectAfterMs: RECONNECT_AFTER, deadlineMs: seconds * 1000 })
-  for (const connection of node.connections()) if (connection.feed !== undefined) connection.push(frame)
-  const busy = Effect.sync(() => [...node.connections()].some((connection) => connection.waiting > 0))
-  yield* Effect.gen(function* () {
-    while (yield* busy) yield* Effect.sleep("20 millis")
-  }).pipe(Effect.timeoutOrElse({ duration: seconds * 500, orElse: () => Effect.void }))
-  for (const connection of node.connections()) connection.close(CLOSE.draining)
-  yield* Effect.gen(function* () {
-    while (node.size > 0) yield* Effect.sleep("20 millis")
-  }).pipe(Effect.timeoutOrElse({ duration: seconds * 500, orElse: () => Effect.void }))
-})
-
 /** The hub on this process's edge. */
 export const layerHub: Layer.Layer<Hub, never, Edge> = Layer.effect(
   Hub,
@@ -198,8 +183,7 @@ export const layerHub: Layer.Layer<Hub, never, Edge> = Layer.effect(
       }),
       listen: (user, onEvent, onLost) => node.listen(user, { event: onEvent, lost: onLost }),
       seen: () => node.seen(),
-      size: () => node.size,
-      accepting: edge.accepting
+      size: () => node.size
     })
   })
 )

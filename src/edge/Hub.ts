@@ -53,7 +53,5 @@ export class Hub extends Context.Service<
     readonly seen: () => Vector
     /** Open connections. */
     readonly size: () => number
-    /** Whether new work is taken; false while draining. */
-    readonly accepting: () => boolean
   }
 >()("darda/edge/Hub") {}
