@@ -12,6 +12,7 @@ const config: KnipConfig = {
     "bench/*.ts",
     "bench/replay/scan.ts",
     "bench/durable/{chat,limit}{Edge,Read,Write}.ts",
+    "bench/fanout/{bare,limit,receivers,socketIo}.ts",
     "scripts/*.ts",
     "web/src/main.tsx",
     "web/vite.config.ts"

@@ -22,6 +22,7 @@ import type { Node } from "./Node.ts"
 import { Outgoing } from "./Outgoing.ts"
 import { RateLimit } from "./RateLimit.ts"
 import { ANSWER_AFTER_LOSS_MS } from "./reattach.ts"
+import type { Run } from "./Run.ts"
 import type { Transport } from "./Transport.ts"
 
 /** Frames and characters that wait to be read before the socket is paused. */
@@ -179,8 +180,18 @@ export class Connection {
 
   /** Queues a frame. A full queue ends the connection: it resumes with what it has. */
   push(frame: Frame): void {
-    this.node.traffic.queued(frame)
-    if (this.out.push(frame) || this.#closing) return
+    this.node.traffic.queued(1, frame.payload.length)
+    if (!this.out.push(frame)) this.#full()
+  }
+
+  /** Queues all frames of a run, or ends the connection. */
+  pushRun({ bytes, frames }: Run): void {
+    this.node.traffic.queued(frames.length, bytes)
+    if (!this.out.pushAll(frames, bytes)) this.#full()
+  }
+
+  #full(): void {
+    if (this.#closing) return
     this.#end(CLOSE.slowConsumer)
     // The queue waits for this socket, so the close frame must not wait for the queue.
     this.out.drop()

@@ -7,6 +7,7 @@ import type { MetricsWriter } from "../platform/Metrics.ts"
 import type { MissedConversation, Queries, QueryRefused } from "../read-side/Queries.ts"
 import { answerFrame, eventFrame, Frame } from "./Frame.ts"
 import type { Outgoing } from "./Outgoing.ts"
+import type { Run } from "./Run.ts"
 
 /** Events that are read at once to fill a hole. */
 const PULL_EVENTS = 100
@@ -48,6 +49,8 @@ export interface FeedOwner {
   }
   /** Queues a frame, or cuts the connection when its queue is full. */
   push(frame: Frame): void
+  /** The same for all frames of a run. */
+  pushRun(run: Run): void
   /** An event of this session is about to be answered. */
   settled(event: TimelineEvent): void
 }
@@ -220,6 +223,29 @@ export class Feed {
     }
   }
 
+  /** Takes events that were addressed to this user, as {@link event} does each of them; mostly in one step, since they follow on what was given. */
+  run(run: Run): void {
+    const { conv, first, last } = run
+    const given = this.#given?.get(conv)
+    const follows = given !== undefined && given.seq > 0 && first.seq === given.seq + 1
+    if (!follows || !run.isPlain || this.#ended || !this.isLive(conv)) return this.#each(run, () => true)
+    given.seq = last.seq
+    given.position = last.position
+    this.#gave(last)
+    this.#owner.pushRun(run)
+  }
+
+  /** Takes a run of which this session has sent some events: those, and the others where they are addressed to its user. */
+  own(run: Run, isAddressed: boolean): void {
+    this.#each(run, (event) => isAddressed || event.origin?.session === this.#owner.id)
+  }
+
+  #each(run: Run, isMine: (event: TimelineEvent) => boolean): void {
+    run.items.forEach(({ event }, index) => {
+      if (isMine(event)) this.event(event, () => run.frames[index]!)
+    })
+  }
+
   /** Takes an event that was addressed to this user. `frame` is made once for all who are given it. */
   event(event: TimelineEvent, frame: () => Frame): void {
     if (this.#ended) return
@@ -298,8 +324,7 @@ export class Feed {
     const owner = this.#owner
     const gone = !isBack && removedBy(event).includes(owner.user)
     this.#remember(event.conv, { seq: event.seq, position: event.position, gone })
-    this.#beyond ??= new Map()
-    this.#beyond.set(event.partition, Math.max(event.position, this.#beyond.get(event.partition) ?? 0))
+    this.#gave(event)
     if (event.origin?.session === owner.id) {
       owner.settled(event)
       owner.push(answerFrame({ ...event, rid: event.origin.rid }, false))
@@ -307,6 +332,12 @@ export class Feed {
       owner.push(frame())
     }
     if (gone) owner.push(new Frame({ t: "gone", conv: event.conv }))
+  }
+
+  /** A cursor is due that covers it. */
+  #gave({ partition, position }: TimelineEvent): void {
+    this.#beyond ??= new Map()
+    this.#beyond.set(partition, Math.max(position, this.#beyond.get(partition) ?? 0))
   }
 
   #hole(conv: ConversationId, after: Seq | undefined, to: Seq): void {

@@ -66,6 +66,31 @@ export const coalesce = (frames: ReadonlyArray<Frame>): ReadonlyArray<Buffer> =>
   return parts
 }
 
+/** Up to this many bytes several buffers are copied into one, which is cheaper than a vectored write. */
+const COPY_BYTES = 128 * 1024
+
+/** What was written last, and as what: where many talk to many, the same frames are in one queue after the other. */
+let last: { readonly frames: ReadonlyArray<Frame>; readonly buffers: ReadonlyArray<Buffer> } = {
+  frames: [],
+  buffers: []
+}
+
+const isLast = (frames: ReadonlyArray<Frame>): boolean =>
+  frames === last.frames ||
+  (frames.length === last.frames.length && frames.every((frame, index) => frame === last.frames[index]))
+
+/** The buffers to write for these objects, at least one, which must not change any more. */
+export const buffersOf = (frames: ReadonlyArray<Frame>): ReadonlyArray<Buffer> => {
+  if (!isLast(frames)) {
+    const parts = coalesce(frames)
+    let bytes = 0
+    for (const part of parts) bytes += part.length
+    const buffers = parts.length > 1 && bytes <= COPY_BYTES ? [Buffer.concat(parts, bytes)] : parts
+    last = { frames, buffers }
+  }
+  return last.buffers
+}
+
 /** The event as everybody but the session that caused it is given it. */
 export const eventFrame = (event: TimelineEvent): Frame => new Frame(toEventFrame(event))
 

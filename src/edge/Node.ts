@@ -24,9 +24,10 @@ import { makeBarrier } from "./barrier.ts"
 import type { Connection } from "./Connection.ts"
 import { encodeCursor } from "./cursor.ts"
 import { errFrame } from "./errors.ts"
-import { eventFrame, Frame, signalFrame } from "./Frame.ts"
+import { Frame, signalFrame } from "./Frame.ts"
 import { Hedge, type Pending } from "./Hedge.ts"
 import { presenceAgain, reattachAll } from "./reattach.ts"
+import { deliver, type Run, runAt } from "./Run.ts"
 
 /** Requests over HTTP that wait for their command at once; the next is `busy`. */
 const REQUESTS = 10_000
@@ -308,10 +309,11 @@ export class Node {
 
   /** Acts on what came by the node's stream, in order. Never waits. */
   take(items: ReadonlyArray<NodeItem>): void {
-    for (const item of items) {
+    for (let i = 0; i < items.length; i++) {
+      const item = items[i]!
       switch (item._tag) {
         case "MessagePersisted":
-          this.#event(item)
+          i += this.#run(runAt(items, i)) - 1
           break
         case "Answer":
           this.#traces?.answered(item.answer.session, item.answer)
@@ -362,26 +364,22 @@ export class Node {
     if (position > this.#seen[partition]!) this.#seen[partition] = position
   }
 
-  #event(item: Extract<NodeItem, { readonly _tag: "MessagePersisted" }>): void {
-    const { event, frame: encoded, users } = item
-    this.#see(event.partition, event.position)
-    // Clocks differ between machines; what is before its time took no time.
-    this.metrics.update("deliverMillis", Math.max(0, this.now() - event.at))
-    if (event.type === "members" || event.type === "created") this.#audiences.forget(event.conv)
-    let made: Frame | undefined
-    const frame = (): Frame => (made ??= encoded === undefined ? eventFrame(event) : new Frame(encoded()))
-    const session = event.origin?.session
-    if (session !== undefined) {
-      this.#requests.get(session)?.persisted(event)
-      this.#sessions.get(session)?.feed?.event(event, frame)
+  /** Answers how many events it is. */
+  #run(run: Run): number {
+    const { items } = run
+    const now = this.now()
+    for (const { event } of items) {
+      this.#see(event.partition, event.position)
+      // Clocks differ between machines; what is before its time took no time.
+      this.metrics.update("deliverMillis", Math.max(0, now - event.at))
+      if (event.origin !== undefined) this.#requests.get(event.origin.session)?.persisted(event)
     }
-    for (const user of users) {
-      for (const connection of this.#users.get(user) ?? none) {
-        if (connection.id !== session) connection.feed!.event(event, frame)
-      }
-      for (const listener of this.#listeners.get(user) ?? none) listener.event(event)
-    }
-    this.#traces?.given(item)
+    if (!run.isPlain) this.#audiences.forget(run.conv)
+    deliver(run, this.#sessions, this.#users)
+    for (const user of this.#listeners.size === 0 ? none : run.users)
+      for (const listener of this.#listeners.get(user) ?? none) for (const { event } of items) listener.event(event)
+    for (const item of items) this.#traces?.given(item)
+    return items.length
   }
 
   /** Acts on signals, which may be lost and repeated. */

@@ -16,6 +16,8 @@ const NONE: ReadonlyArray<Frame> = []
 export class Outgoing {
   readonly #transport: Transport
   #frames: Array<Frame> | undefined
+  /** The array is somebody else's, and must not be changed. */
+  #borrowed = false
   #bytes = 0
   #writing = false
   #ended: (() => void) | undefined
@@ -28,22 +30,58 @@ export class Outgoing {
   /** Queues a frame; false when the queue is full, and then the frame is not in it. Frames after `end` are dropped. */
   push(frame: Frame): boolean {
     if (this.#ended !== undefined) return true
-    const frames = (this.#frames ??= [])
-    if (frames.length >= QUEUE_FRAMES || this.#bytes + frame.payload.length > QUEUE_BYTES) return false
-    frames.push(frame)
-    this.#bytes += frame.payload.length
-    if (!this.#writing) {
-      this.#writing = true
-      queueMicrotask(() => this.#write())
-    }
+    if (!this.#hasRoomFor(1, frame.payload.length)) return false
+    this.#own().push(frame)
+    this.#queued(frame.payload.length)
     return true
   }
 
-  #write(): void {
+  /**
+   * Queues frames of so many bytes together; false when there is no room for all of them, and then none is in it. Many queues may be given the same array, which stays
+   * as it is.
+   */
+  pushAll(frames: ReadonlyArray<Frame>, bytes: number): boolean {
+    if (this.#ended !== undefined) return true
+    if (!this.#hasRoomFor(frames.length, bytes)) return false
+    if (this.#frames === undefined) {
+      this.#frames = frames as Array<Frame>
+      this.#borrowed = true
+    } else {
+      const own = this.#own()
+      for (const frame of frames) own.push(frame)
+    }
+    this.#queued(bytes)
+    return true
+  }
+
+  #hasRoomFor(count: number, bytes: number): boolean {
+    return (this.#frames?.length ?? 0) + count <= QUEUE_FRAMES && this.#bytes + bytes <= QUEUE_BYTES
+  }
+
+  #own(): Array<Frame> {
+    if (this.#borrowed) this.#frames = [...this.#frames!]
+    this.#borrowed = false
+    return (this.#frames ??= [])
+  }
+
+  #queued(bytes: number): void {
+    this.#bytes += bytes
+    if (this.#writing) return
+    this.#writing = true
+    queueMicrotask(() => this.#write())
+  }
+
+  #taken(): ReadonlyArray<Frame> {
     const frames = this.#frames ?? NONE
     this.#frames = undefined
+    this.#borrowed = false
     this.#bytes = 0
     this.#roomy?.openUnsafe()
+    return frames
+  }
+
+  #write(): void {
+    const frames = this.#taken()
     if (frames.length > 0) return this.#transport.write(frames, () => this.#write())
     this.#writing = false
     this.#ended?.()
@@ -78,8 +116,6 @@ export class Outgoing {
   /** Takes no more frames and forgets those that are queued. */
   drop(): void {
     this.#ended ??= () => {}
-    this.#frames = undefined
-    this.#bytes = 0
-    this.#roomy?.openUnsafe()
+    this.#taken()
   }
 }

@@ -1,5 +1,4 @@
 import type { MetricsWriter } from "../platform/Metrics.ts"
-import type { Frame } from "./Frame.ts"
 
 /** What goes in and out at an edge: counted in plain numbers, since it is counted for every frame, and told once a second. */
 export class Traffic {
@@ -13,9 +12,9 @@ export class Traffic {
     this.#bytesIn += text.length
   }
 
-  queued(frame: Frame): void {
-    this.#framesOut++
-    this.#bytesOut += frame.payload.length
+  queued(frames: number, bytes: number): void {
+    this.#framesOut += frames
+    this.#bytesOut += bytes
   }
 
   tell(metrics: MetricsWriter): void {

@@ -7,7 +7,7 @@ import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
 import type { Admission } from "./Admission.ts"
 import { Edge } from "./Edge.ts"
-import { coalesce, type Frame } from "./Frame.ts"
+import { buffersOf, type Frame } from "./Frame.ts"
 import { problemOf } from "./http/problems.ts"
 import { lastProblem } from "./lastWords.ts"
 import type { Transport } from "./Transport.ts"
@@ -18,8 +18,6 @@ const SUBPROTOCOL = "darda.v1"
 const CLOSE_WITHIN_MS = 1_000
 /** The same for one that goes on reading: the close frame is behind what it has not read yet, and it should learn the reason. */
 const DRAIN_WITHIN_MS = 10_000
-/** Up to this many bytes several buffers are copied into one, which is cheaper than a vectored write. */
-const COPY_BYTES = 128 * 1024
 
 /** Pieces of a message, and of a frame on its way, that are kept apart: tiny ones take many times their size. */
 export const PIECES = { maxFragments: 256, maxBufferedChunks: 4_096 }
@@ -138,13 +136,10 @@ class SocketTransport implements Transport {
 
 const writeAll = (socket: Duplex, frames: ReadonlyArray<Frame>, done: () => void): void => {
   if (socket.destroyed || !socket.writable) return done()
-  const parts = coalesce(frames)
-  if (parts.length === 1) return void socket.write(parts[0], done)
-  let bytes = 0
-  for (const part of parts) bytes += part.length
-  if (bytes <= COPY_BYTES) return void socket.write(Buffer.concat(parts, bytes), done)
+  const buffers = buffersOf(frames)
+  if (buffers.length === 1) return void socket.write(buffers[0], done)
   socket.cork()
-  for (let i = 0; i < parts.length - 1; i++) socket.write(parts[i])
-  socket.write(parts[parts.length - 1], done)
+  for (let i = 0; i < buffers.length - 1; i++) socket.write(buffers[i])
+  socket.write(buffers[buffers.length - 1], done)
   socket.uncork()
 }

@@ -217,10 +217,13 @@ class RelayLive {
     { self: this },
     function* (this: RelayLive, outgoing: ReadonlyArray<Outgoing>, progress: ReadonlyArray<NodeItem> = []) {
       const users = new Set<UserId>()
+      // What a large group is told of a commit is told the same people, again and again.
+      const lists = new Set<ReadonlyArray<UserId>>()
       for (const item of outgoing) {
         if (item._tag === "Answer" || (item._tag === "Receipt" && item.counted)) continue
-        for (const user of item.recipients) users.add(user)
+        lists.add(item.recipients)
       }
+      for (const list of lists) for (const user of list) users.add(user)
       const routes = new Map<string, Held>()
       if (users.size > 0)
         for (const [node, held] of yield* this.#router.routes([...users])) routes.set(node, heldBy(new Set(held)))

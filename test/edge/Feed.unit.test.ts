@@ -4,6 +4,7 @@ import type { TimelineEvent } from "../../src/domain/events.ts"
 import { Feed } from "../../src/edge/Feed.ts"
 import { eventFrame, type Frame } from "../../src/edge/Frame.ts"
 import { Outgoing } from "../../src/edge/Outgoing.ts"
+import { type Persisted, runAt } from "../../src/edge/Run.ts"
 import type { Queries } from "../../src/read-side/Queries.ts"
 
 const conv = "g:00000000-0000-8000-8000-000000000000"
@@ -34,9 +35,15 @@ const log: ReadonlyArray<TimelineEvent> = [
   event(6, { type: "members", data: { added: ["eve"] } })
 ]
 
+const MEMBERS = ["ann", "eve"]
+
 /** A feed of eve's that has gone live at the beginning of the log. */
 const scene = () => {
   const given: Array<string> = []
+  const show = (frame: Frame): void => {
+    const { seq, t } = JSON.parse(frame.payload.toString()) as { t: string; seq?: number }
+    given.push(seq === undefined ? t : `${seq}`)
+  }
   const work: Array<Effect.Effect<void>> = []
   const queries = {
     pull: (_: string, after: number, limit: number) =>
@@ -47,16 +54,22 @@ const scene = () => {
     user: "eve",
     out: new Outgoing({ write: () => {}, ping: () => {}, close: () => {}, pause: () => {}, resume: () => {} }),
     node: { metrics: { update: () => {} }, partitionOf: () => 0, queries, fork: (effect) => void work.push(effect) },
-    push: (frame: Frame) => {
-      const { seq, t } = JSON.parse(frame.payload.toString()) as { t: string; seq?: number }
-      given.push(seq === undefined ? t : `${seq}`)
-    },
+    push: show,
+    pushRun: ({ frames }) => frames.forEach(show),
     settled: () => {}
   })
   feed.start([0], [])
   const take = (seq: number): void => feed.event(log[seq - 1]!, () => eventFrame(log[seq - 1]!))
+  const takeRuns = (...seqs: ReadonlyArray<number>): void => {
+    const items = seqs.map((seq): Persisted => ({ _tag: "MessagePersisted", event: log[seq - 1]!, users: MEMBERS }))
+    for (let i = 0; i < items.length;) {
+      const run = runAt(items, i)
+      feed.run(run)
+      i += run.items.length
+    }
+  }
   const repaired = Effect.suspend(() => Effect.forEach(work.splice(0), (one) => one, { discard: true }))
-  return { feed, given, take, repaired }
+  return { feed, given, take, takeRuns, repaired }
 }
 
 describe("a feed after a loss", () => {
@@ -84,6 +97,27 @@ describe("a feed after a loss", () => {
       assert.isUndefined(feed.cursor([3]))
       yield* feed.resume(second, [3], [])
       assert.isFalse(feed.isSuspended)
+    })
+  )
+})
+
+describe("events that come together", () => {
+  it.effect.each([
+    { seqs: [1, 2, 3, 4, 5, 6] },
+    { seqs: [1, 2, 2, 3, 1, 3, 4] },
+    { seqs: [1, 3] },
+    { seqs: [2, 3, 4, 6] },
+    { seqs: [3, 2, 1] }
+  ])("are given as if they came one by one: $seqs", ({ seqs }) =>
+    Effect.gen(function* () {
+      const single = scene()
+      for (const seq of seqs) single.take(seq)
+      yield* single.repaired
+      const together = scene()
+      together.takeRuns(...seqs)
+      yield* together.repaired
+      assert.isNotEmpty(single.given)
+      assert.deepStrictEqual(together.given, single.given)
     })
   )
 })

@@ -256,7 +256,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "queue-without-end",
     invariant: "I18",
     what: "What waits for a slow client piles up without a limit.",
-    substitutions: [change("src/edge/Outgoing.ts", "if (frames.length >= QUEUE_FRAMES ||", "if (")]
+    substitutions: [change("src/edge/Outgoing.ts", "(this.#frames?.length ?? 0) + count <= QUEUE_FRAMES && ", "")]
   },
   {
     name: "refusals-unsaid",

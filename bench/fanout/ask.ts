@@ -1,0 +1,13 @@
+import type { ChildProcess } from "node:child_process"
+
+/** A message to a process, and its answer. Fails when the process ends instead. */
+export const ask = <Q extends object, A>(process: ChildProcess, told: Q): Promise<A> =>
+  new Promise((resolve, reject) => {
+    const failed = (): void => reject(new Error("The process that was asked has ended"))
+    process.once("exit", failed)
+    process.once("message", (answer) => {
+      process.off("exit", failed)
+      resolve(answer as A)
+    })
+    process.send(told)
+  })
