@@ -27,7 +27,7 @@ afterAll(() => server.dispose())
 const until = async (what: () => string | undefined): Promise<void> => {
   const deadline = Date.now() + DEADLINE_MS
   for (let missing = what(); missing !== undefined; missing = what()) {
-    if (Date.now() > deadline) assert.fail(`after ${DEADLINE_MS} ms: ${missing}\n${server.output().slice(-2000)}`)
+    if (Date.now() > deadline) assert.fail(`after ${DEADLINE_MS} ms: ${missing}\n${server.output()}`)
     await new Promise((resolve) => setImmediate(resolve))
   }
 }
