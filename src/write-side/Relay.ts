@@ -129,6 +129,20 @@ const runsOf = (commits: ReadonlyArray<Committed>): ReadonlyMap<number, Readonly
   return byPartition
 }
 
+/**
+ * What entries hold, in order, those that follow on one another as one: a writer that dies again and again under load leaves hundreds, and whoever takes over decides
+ * nothing before they are told.
+ */
+const runsTogether = (entries: ReadonlyArray<OutboxEntry>): ReadonlyArray<Omit<OutboxEntry, "at">> => {
+  const runs: Array<{ readonly partition: number; readonly from: number; to: number }> = []
+  for (const { from, partition, to } of entries.toSorted((a, b) => a.partition - b.partition || a.from - b.from)) {
+    const last = runs.at(-1)
+    if (last?.partition === partition && last.to + 1 === from) last.to = to
+    else runs.push({ partition, from, to })
+  }
+  return runs
+}
+
 const entryKey = (partition: number, from: number): string => `${partition} ${from}`
 
 class RelayLive {
@@ -292,7 +306,7 @@ class RelayLive {
           const all = yield* this.#log.outbox({ until, limit, partition })
           const entries = all.filter((entry) => !this.#isMine(entry))
           if (entries.length === 0) break
-          for (const entry of entries) yield* this.#relayFromLog(entry)
+          yield* this.#relayFromLog(entries)
           yield* this.#log.relayed(entries)
         }
         this.#advance(partition, position)
@@ -312,28 +326,44 @@ class RelayLive {
     )
   }
 
-  /** The events of an entry as the log has them, for the members of today and those whom an event removed. */
-  readonly #relayFromLog = Effect.fnUntraced({ self: this }, function* (this: RelayLive, entry: OutboxEntry) {
-    this.#metrics.update("outboxLeft", 1)
-    let after = entry.from - 1
-    while (after < entry.to) {
-      const events = yield* this.#log.read(entry.partition, after, Math.min(READ_EVENTS, entry.to - after))
-      if (events.length === 0) return
-      const members = new Map<ConversationId, ReadonlyArray<UserId>>()
-      const outgoing: Array<Outgoing> = []
-      for (const event of events) {
-        if (!isTimeline(event)) continue
-        if (!members.has(event.conv)) {
-          const state = yield* this.#log.conversation(event.conv)
-          members.set(event.conv, state === undefined ? [] : [...HashMap.keys(state.members)])
+  /** The events of entries as the log has them, in order, for the members of today and those whom an event removed. */
+  readonly #relayFromLog = Effect.fnUntraced(
+    { self: this },
+    function* (this: RelayLive, entries: ReadonlyArray<OutboxEntry>) {
+      this.#metrics.update("outboxLeft", entries.length)
+      for (const { from, partition, to } of runsTogether(entries)) {
+        let after = from - 1
+        while (after < to) {
+          const events = yield* this.#log.read(partition, after, Math.min(READ_EVENTS, to - after))
+          if (events.length === 0) break
+          const timeline = events.filter(isTimeline)
+          const members = yield* this.#membersOf(new Set(timeline.map(({ conv }) => conv)))
+          const outgoing = timeline.map((event): Outgoing => ({
+            _tag: "Event",
+            event,
+            recipients: [...(members.get(event.conv) ?? []), ...removedBy(event)]
+          }))
+          yield* untilDone(this.#toNodes(outgoing))
+          yield* this.#toBus(partition, events)
+          after = events[events.length - 1]!.position
         }
-        outgoing.push({ _tag: "Event", event, recipients: [...members.get(event.conv)!, ...removedBy(event)] })
       }
-      yield* untilDone(this.#toNodes(outgoing))
-      yield* this.#toBus(entry.partition, events)
-      after = events[events.length - 1]!.position
     }
-  })
+  )
+
+  readonly #membersOf = Effect.fnUntraced(
+    { self: this },
+    function* (this: RelayLive, convs: ReadonlySet<ConversationId>) {
+      const conversations = [...convs]
+      const found = yield* this.#log.prepare({ conversations, cids: [], targets: [], openers: [], openedSince: 0 })
+      return new Map(
+        found.conversations.map((state, i) => [
+          conversations[i]!,
+          state === undefined ? [] : [...HashMap.keys(state.members)]
+        ])
+      )
+    }
+  )
 
   /** Nothing new is handed over any more. */
   readonly drain = Effect.gen({ self: this }, function* (this: RelayLive) {
@@ -391,8 +421,10 @@ class RelayLive {
     ): Effect.fn.Return<void, LogUnavailable | RouterUnavailable> {
       if (done.length > 0) yield* this.#log.relayed(done)
       const forgotten = (yield* this.#overdue()).filter((entry) => !this.#isMine(entry))
-      for (const entry of forgotten) yield* this.#relayFromLog(entry)
-      if (forgotten.length > 0) yield* this.#log.relayed(forgotten)
+      if (forgotten.length > 0) {
+        yield* this.#relayFromLog(forgotten)
+        yield* this.#log.relayed(forgotten)
+      }
 
       const progress: Array<Extract<NodeItem, { readonly _tag: "Progress" }>> = []
       for (const [partition, { position, told }] of this.#progress) {

@@ -1,5 +1,5 @@
 import { assert, it } from "@effect/vitest"
-import { Effect, Layer, Logger, References } from "effect"
+import { Effect, Exit, Layer, Logger, References, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { Intent } from "../../src/domain/commands.ts"
 import { groupConversation } from "../../src/domain/groupId.ts"
@@ -257,5 +257,61 @@ it.live("says which followed sends a commit was for that is tried again", () =>
       Effect.scoped
     )
     assert.deepStrictEqual(said, [{ traceId }])
+  })
+)
+
+it.effect("tells what a writer left that died with many commits untold, in few readings, before anything newer", () =>
+  Effect.gen(function* () {
+    const broker = makeMemoryBroker(PARTITIONS)
+    const memory = layerLog(makeMemoryLog(PARTITIONS))
+    const buses = Layer.mergeAll(layerEvents(makeMemoryEventBus()), layerRouter("n"))
+    const join = Effect.fnUntraced(function* (node: string, tells: boolean) {
+      const relay = yield* Relay
+      if (tells) yield* Effect.forkScoped(relay.run)
+      yield* Effect.forkScoped(runCommitter({ owner: node, newDmsPerHour: 10 }))
+      return { log: yield* EventLog, router: yield* Router }
+    })
+    const leaving = yield* Scope.make()
+    const first = Layer.fresh(Relay.layer).pipe(
+      Layer.provideMerge(Layer.mergeAll(memory, layerBus(broker, "first"), buses))
+    )
+    const { log } = yield* join("first", false).pipe(Effect.provide(first), Scope.provide(leaving))
+    const commits = 50
+    for (let counter = 1; counter <= commits; counter++) {
+      yield* broker.publish(batch(counter))
+      yield* TestClock.adjust("1 second")
+    }
+    assert.lengthOf(yield* log.outbox({ until: Number.MAX_SAFE_INTEGER, limit: 100 }), commits)
+    yield* Scope.close(leaving, Exit.void)
+
+    let readings = 0
+    const counting = Layer.effect(
+      EventLog,
+      Effect.map(EventLog, (log) => ({
+        ...log,
+        read: (...of: Parameters<typeof log.read>) => {
+          readings++
+          return log.read(...of)
+        },
+        prepare: (request: Parameters<typeof log.prepare>[0]) => {
+          readings++
+          return log.prepare(request)
+        }
+      }))
+    ).pipe(Layer.provide(memory))
+    const second = Layer.fresh(Relay.layer).pipe(
+      Layer.provideMerge(Layer.mergeAll(counting, layerBus(broker, "second"), buses))
+    )
+    yield* Effect.gen(function* () {
+      const { router } = yield* join("second", true)
+      yield* broker.publish(batch(commits + 1))
+      yield* TestClock.adjust("1 second")
+      const items = yield* router.take(1_000)
+      assert.deepStrictEqual(
+        items.flatMap((item) => (item._tag === "MessagePersisted" ? [item.event.seq] : [])),
+        Array.from({ length: commits + 1 }, (_, i) => i + 1)
+      )
+      assert.isAtMost(readings, 3)
+    }).pipe(Effect.provide(second), Effect.scoped)
   })
 )
