@@ -7,7 +7,10 @@ const globalSetup = ["test/support/engines.setup.ts"]
 
 /** The manifests of k8s/ are rendered by kubectl. Where there is none their tests are left out, which is said. */
 const kubectl = spawnSync("kubectl", ["version", "--client"], { stdio: "ignore" }).status === 0
-if (!kubectl) process.stderr.write("kubectl is not installed: the tests of k8s/ (npm run test:k8s) are left out\n")
+if (!kubectl)
+  process.stderr.write(
+    "kubectl is not installed: the tests of k8s/ (npm run test:k8s) are left out, and those of a cluster run on engines without passwords\n"
+  )
 const k8s = { name: "k8s", include: ["test/k8s/**/*.k8s.test.ts"], setupFiles, testTimeout: 120_000 }
 
 /**
@@ -62,14 +65,14 @@ export default defineConfig({
           fileParallelism: false
         }
       },
-      // The same ends, with an edge, a writer and a reader on the real engines in the place of the one process.
+      // The same ends, with an edge, a writer and a reader on the real engines in the place of the one process: as the overlay dev of k8s/ would have them, logins included.
       {
         test: {
           name: "cluster",
-          include: ["test/{e2e,edge}/**/*.e2e.test.ts"],
+          include: ["test/{e2e,edge}/**/*.e2e.test.ts", ...(kubectl ? ["test/k8s/**/*.pods.test.ts"] : [])],
           env: { DARDA_TEST_CLUSTER: "1" },
           setupFiles,
-          globalSetup,
+          globalSetup: kubectl ? ["test/support/pods.setup.ts"] : globalSetup,
           testTimeout: 300_000,
           hookTimeout: 300_000,
           fileParallelism: false

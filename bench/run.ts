@@ -12,7 +12,8 @@ const benches: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   replay: () => import("./replay.ts"),
   embedded: () => import("./embedded.ts"),
   idle: () => import("./idle.ts"),
-  fanout: () => import("./fanout.ts")
+  fanout: () => import("./fanout.ts"),
+  tracing: () => import("./tracing.ts")
 }
 
 const usage = `Use: npm run bench -- NAME [--rounds N] [--seconds N] [--json FILE], where NAME is one of ${Object.keys(benches).join(", ")}`

@@ -13,7 +13,8 @@ export class Child {
 
   /** Of the environment it is given PATH, and what is given here. */
   constructor(command: string, args: ReadonlyArray<string>, env: NodeJS.ProcessEnv = {}) {
-    this.#process = spawn(command, args, {
+    // It ends with the one that starts it, however that ends.
+    this.#process = spawn("setpriv", ["--pdeathsig", "KILL", "--", command, ...args], {
       env: { PATH: process.env["PATH"], ...env },
       stdio: ["ignore", "pipe", "pipe"]
     })

@@ -23,6 +23,8 @@ export interface Pods {
   readonly environments: Readonly<Record<string, Environment>>
   /** Every password there is. */
   readonly secrets: ReadonlyArray<string>
+  /** Of MongoDB, as its administrator. */
+  readonly adminUrl: string
   /** Where RabbitMQ tells Prometheus about itself. */
   readonly rabbitMetricsPort: number
   readonly dispose: () => Promise<void>
@@ -48,7 +50,8 @@ export const startPods = async (objects: ReadonlyArray<Manifest>, folder: string
     const rabbit = await startRabbit(objects, join(folder, "rabbitmq"), start, until)
     const redis = await startRedis(objects, join(folder, "redis"), start, until)
     const places: ReadonlyArray<readonly [string, string]> = [
-      ["mongodb-0.mongodb:27017", mongo],
+      ["0.0.0.0", "127.0.0.1"],
+      ["mongodb-0.mongodb:27017", mongo.place],
       ["rabbitmq:5672", rabbit.place],
       ["redis:6379", redis]
     ]
@@ -62,8 +65,17 @@ export const startPods = async (objects: ReadonlyArray<Manifest>, folder: string
     })
     const secrets = objects
       .filter(({ kind }) => kind === "Secret")
-      .flatMap(({ data }) => Object.values<string>(data).map((value) => Buffer.from(value, "base64").toString()))
-    return { environments: Object.fromEntries(environments), secrets, rabbitMetricsPort: rabbit.metrics, dispose }
+      .flatMap(({ data }) => Object.entries<string>(data))
+      // A name is none.
+      .filter(([key]) => !key.endsWith("_USER"))
+      .map(([, value]) => Buffer.from(value, "base64").toString())
+    return {
+      environments: Object.fromEntries(environments),
+      secrets,
+      adminUrl: mongo.adminUrl,
+      rabbitMetricsPort: rabbit.metrics,
+      dispose
+    }
   } catch (cause) {
     await dispose()
     throw cause
@@ -91,7 +103,7 @@ const startMongo = async (
   folder: string,
   start: Start,
   until: Until
-): Promise<string> => {
+): Promise<{ readonly place: string; readonly adminUrl: string }> => {
   const [port, health] = [await freePort(), await freePort()]
   const place = `127.0.0.1:${port}`
   mkdirSync(join(folder, "data"), { recursive: true })
@@ -112,7 +124,8 @@ const startMongo = async (
   const beside = { SELF: place, MEMBERS: place, HEALTH_PORT: `${health}` }
   const child = start(process.execPath, [member], { ...environment, ...beside })
   await until("MongoDB", () => child.output.includes("Let the user darda ask"))
-  return place
+  const password = encodeURIComponent(environment["ADMIN_PASSWORD"] ?? "")
+  return { place, adminUrl: `mongodb://admin:${password}@${place}/?replicaSet=rs0&authSource=admin` }
 }
 
 const startRabbit = async (

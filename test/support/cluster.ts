@@ -1,5 +1,6 @@
 /** A cluster of real processes on real engines: edges, writers and readers, each of which can be killed, stopped and started. */
 import { engines, freshMongoUrl } from "./engines.ts"
+import { onFreshLog, sharedPods } from "./pods.ts"
 import { DardaProcess } from "./process.ts"
 
 /** The secret of the clusters of tests: the same for all processes, as in a real one. */
@@ -43,9 +44,6 @@ export const startCluster = async (options: ClusterOptions = {}): Promise<Cluste
   return cluster
 }
 
-/** By role, where a run tries the environments of an overlay of k8s/: engines and log are theirs. */
-const pods = JSON.parse(process.env["DARDA_TEST_PODS"] ?? "{}") as Readonly<Record<string, Environment>>
-
 const enginesOf = (options: ClusterOptions): Environment => {
   const used = options.engines ?? { ...engines(), mongoUrl: freshMongoUrl() }
   return { MONGO_URL: used.mongoUrl, AMQP_URL: used.amqpUrl, REDIS_URL: used.redisUrl }
@@ -53,6 +51,8 @@ const enginesOf = (options: ClusterOptions): Environment => {
 
 /** The processes of a cluster, none of which runs yet. */
 export const makeCluster = async (options: ClusterOptions = {}): Promise<Cluster> => {
+  const shared = options.engines === undefined ? sharedPods() : undefined
+  const pods = shared === undefined ? {} : await onFreshLog(shared)
   const env: Environment = { CLUSTER_SECRET, ...(pods["edge"] ?? enginesOf(options)), ...options.env }
   const make = (role: string, count: number, more: Environment = {}): Promise<ReadonlyArray<DardaProcess>> =>
     Promise.all(

@@ -5,16 +5,16 @@
  */
 import { MongoClient } from "mongodb"
 import { randomBytes } from "node:crypto"
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, readdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { binaries } from "../../scripts/services/binaries.ts"
 import { servicesFolder, testFolder } from "../../scripts/services/folders.ts"
 import { identify } from "../../scripts/services/processes.ts"
 import { down, status, up } from "../../scripts/services/stack.ts"
-import { ANSWER, type Answer, type Engines, WANTED } from "./engines.ts"
+import type { Engines } from "./engines.ts"
+import { serveOnDemand } from "./onDemand.ts"
 
 const NAMES = ["DARDA_TEST_MONGO_URL", "DARDA_TEST_AMQP_URL", "DARDA_TEST_REDIS_URL"] as const
-const LOOK_MS = 50
 
 /** The first project of a run that needs engines sees to them; the others, and all tests, find what it says in the environment. */
 export const setup = async (): Promise<(() => Promise<void>) | undefined> => {
@@ -37,34 +37,19 @@ export const setup = async (): Promise<(() => Promise<void>) | undefined> => {
   return startWhenWanted(join(testFolder, `${process.pid}-${run}`))
 }
 
-/** Starts engines in that folder when a test asks for them by a file; gives what ends them. */
+/** Starts engines in that folder when a test asks for them; gives what ends them. */
 const startWhenWanted = (folder: string): (() => Promise<void>) => {
-  mkdirSync(folder, { recursive: true })
   process.env["DARDA_TEST_ENGINES"] = folder
-  let started: Promise<void> | undefined
-  const look = setInterval(() => {
-    if (!existsSync(join(folder, WANTED))) return
-    clearInterval(look)
-    started = up(folder, { own: true, testCommands: true }).then(
-      (engines) => {
-        publish(engines)
-        answer(folder, { engines })
-      },
-      (cause: unknown) => answer(folder, { error: cause instanceof Error ? cause.message : String(cause) })
-    )
-  }, LOOK_MS)
-  look.unref()
+  const ended = serveOnDemand(folder, async (): Promise<Engines> => {
+    const engines = await up(folder, { own: true, testCommands: true })
+    publish(engines)
+    return engines
+  })
   return async () => {
-    clearInterval(look)
-    await started
+    await ended()
     await down(folder, { atOnce: true })
     rmSync(folder, { recursive: true, force: true })
   }
-}
-
-const answer = (folder: string, said: Answer): void => {
-  writeFileSync(join(folder, `${ANSWER}.new`), JSON.stringify(said))
-  renameSync(join(folder, `${ANSWER}.new`), join(folder, ANSWER))
 }
 
 const publish = ({ mongoUrl, amqpUrl, redisUrl }: Engines): void => {

@@ -1,23 +1,14 @@
 /** The real engines that all tests of a run share. Those who break engines take private ones: privateEngines.ts. */
 import { MongoClient } from "mongodb"
 import { randomBytes } from "node:crypto"
-import { existsSync, readFileSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
 import { onTestFinished } from "vitest"
+import { askFor } from "./onDemand.ts"
 
 export interface Engines {
   readonly mongoUrl: string
   readonly amqpUrl: string
   readonly redisUrl: string
 }
-
-/** Files in the folder of the run's engines: by the one a test asks for them, the other is what it is told. */
-export const WANTED = "wanted"
-export const ANSWER = "answer.json"
-export type Answer = { readonly engines: Engines } | { readonly error: string }
-
-const START_MS = 300_000
-const LOOK_MS = 20
 
 let known: Engines | undefined
 
@@ -38,15 +29,7 @@ const askForThem = (): Engines => {
   const folder = process.env["DARDA_TEST_ENGINES"]
   if (folder === undefined)
     throw new Error("Engines are only there in the projects of vitest.config.ts that have engines.setup.ts")
-  writeFileSync(join(folder, WANTED), "")
-  const file = join(folder, ANSWER)
-  const nobody = new Int32Array(new SharedArrayBuffer(4))
-  for (const deadline = performance.now() + START_MS; !existsSync(file); Atomics.wait(nobody, 0, 0, LOOK_MS)) {
-    if (performance.now() > deadline) throw new Error(`The engines did not start within ${START_MS / 1000} s`)
-  }
-  const said = JSON.parse(readFileSync(file, "utf8")) as Answer
-  if ("error" in said) throw new Error(said.error)
-  return said.engines
+  return askFor(folder, "The engines")
 }
 
 /**

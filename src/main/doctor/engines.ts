@@ -1,18 +1,17 @@
 /** What the doctor checks of the engines that processes share: that they answer, are new enough, and are set up for what is asked of them. */
+import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
-import { connect } from "amqplib"
 import { Redis } from "ioredis"
 import { asksTls, type EngineAddress, shownUrl, tlsOptions } from "../../platform/EngineAddress.ts"
 import type { EngineAddresses, SettingsValues } from "../../platform/Settings.ts"
 import { type EngineName, tlsFilesTrouble, tlsTroubleAtFirst } from "../../platform/tlsTrouble.ts"
 import { bad, type Finding, good, note } from "./finding.ts"
 import { checkMongo, type MongoFindings } from "./mongo.ts"
+import { checkRabbit } from "./rabbit.ts"
 import { checkReaders } from "./readers.ts"
 import { ANSWER_MS, hidden, ofClock, ofVersion } from "./shared.ts"
 
-/** Older ones have no single active consumer on quorum queues that can be relied on. */
-const RABBIT = [3, 10] as const
 /** Older ones lack commands that scripts use. */
 const REDIS = [7, 0] as const
 
@@ -61,28 +60,6 @@ const look = (
   )
 }
 
-const checkRabbit: Check = async (address, shown) => {
-  const connection = await connect(Redacted.value(address.url), {
-    timeout: ANSWER_MS,
-    ...(asksTls(address) ? tlsOptions(address.tls) : {})
-  })
-  let blocked: string | undefined
-  connection.on("error", () => {}).on("blocked", (reason: string) => void (blocked = reason))
-  try {
-    const properties = (connection as unknown as { connection: { serverProperties: { version?: string } } }).connection
-      .serverProperties
-    // An alarm is told on the first publish, which a channel stands for here.
-    const channel = await connection.createChannel()
-    await channel.close()
-    const findings = [ofVersion(shown, properties.version ?? "0", RABBIT)]
-    if (blocked !== undefined)
-      findings.push(bad(`${shown}: takes nothing (${blocked}): make room, or raise its limits`))
-    return findings
-  } finally {
-    await connection.close()
-  }
-}
-
 const checkRedis: Check = async (address, shown) => {
   const redis = new Redis(Redacted.value(address.url), {
     lazyConnect: true,
@@ -117,10 +94,27 @@ const checkRedis: Check = async (address, shown) => {
             `${shown}: maxmemory-policy is ${policy}, so it may throw away routes and parts of read models: set noeviction`
           )
     )
+    findings.push(...(await rightsOf(redis, shown)))
     if (of("maxmemory") === "0")
       findings.push(note(`${shown}: maxmemory is not set; set it below the machine's memory`))
     return findings
   } finally {
     redis.disconnect()
+  }
+}
+
+/** What is done with it, by a key that is gone a moment later. Nothing where it is allowed. */
+const rightsOf = async (redis: Redis, shown: string): Promise<ReadonlyArray<Finding>> => {
+  const key = `darda:doctor:${randomUUID()}`
+  try {
+    await redis.eval(`redis.call("SET", KEYS[1], 1, "PX", 1) return redis.call("PUBLISH", KEYS[1], "")`, 1, key)
+    return []
+  } catch (cause) {
+    const { message } = cause as Error
+    // The latter two say what a script may not.
+    if (!/^NOPERM|can't run this command|can't access/.test(message)) return []
+    return [
+      bad(`${shown}: the user in REDIS_URL may not write keys, publish and run scripts: give it all rights there`)
+    ]
   }
 }
