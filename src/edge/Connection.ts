@@ -13,6 +13,7 @@ import {
   PONG_TIMEOUT_MS
 } from "../domain/protocol/limits.ts"
 import type { Answer } from "../platform/Router.ts"
+import { Allowance, bytesAnObject } from "./Allowance.ts"
 import { errFrame } from "./errors.ts"
 import { Feed } from "./Feed.ts"
 import { answerFrame, Frame } from "./Frame.ts"
@@ -20,7 +21,6 @@ import { handle } from "./handlers.ts"
 import type { Pending } from "./Hedge.ts"
 import type { Node } from "./Node.ts"
 import { Outgoing } from "./Outgoing.ts"
-import { RateLimit } from "./RateLimit.ts"
 import { ANSWER_AFTER_LOSS_MS } from "./reattach.ts"
 import type { Run } from "./Run.ts"
 import type { Transport } from "./Transport.ts"
@@ -72,7 +72,7 @@ export class Connection {
   readonly id: string
   readonly node: Node
   readonly out: Outgoing
-  readonly rate: RateLimit
+  readonly allowance: Allowance
   /** Set by `hello`. */
   user: UserId = ""
   feed: Feed | undefined
@@ -103,7 +103,7 @@ export class Connection {
     this.node = node
     this.id = id
     this.out = new Outgoing(transport)
-    this.rate = new RateLimit(node.limits.perSecond, node.limits.burst, now)
+    this.allowance = new Allowance(node.limits, now)
     this.#transport = transport
     this.#openedAt = now
     this.#heardAt = now
@@ -228,6 +228,7 @@ export class Connection {
 
   /** The objects of a frame; what is wrong with it is answered here. */
   #parse(text: string): ReadonlyArray<unknown> {
+    this.allowance.frame(this.node.now(), Buffer.byteLength(text))
     let value: unknown
     try {
       value = JSON.parse(text)
@@ -248,17 +249,13 @@ export class Connection {
       return undefined
     }
     const now = this.node.now()
-    const wait = this.rate.take(now)
+    const wait = this.allowance.take(now, decoded._tag === "Success" && "cid" in decoded.success)
     if (wait > 0) {
       const { cid, rid } = (decoded._tag === "Failure" ? decoded.failure : decoded.success) as Named
-      this.push(
-        errFrame("rate_limited", `More than ${this.node.limits.perSecond} objects a second; wait ${wait} ms.`, {
-          rid,
-          cid,
-          retryAfterMs: wait
-        })
-      )
-      if (this.rate.exhausted(now)) this.close(CLOSE.tooFast)
+      const { bodyChars, perSecond } = this.node.limits
+      const most = `${perSecond} objects a second, of ${bytesAnObject(bodyChars)} bytes on average`
+      this.push(errFrame("rate_limited", `More than ${most}; wait ${wait} ms.`, { rid, cid, retryAfterMs: wait }))
+      if (this.allowance.exhausted(now)) this.close(CLOSE.tooFast)
       return undefined
     }
     if (decoded._tag === "Failure") {

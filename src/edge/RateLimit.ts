@@ -1,16 +1,12 @@
-import { RATE_PATIENCE_MS } from "../domain/protocol/limits.ts"
+/** Times and rates are floating-point numbers: what is missed by less than this is there. */
+const EPSILON = 1e-6
 
-/** Refusals that are further apart than this are separate bursts. */
-const QUIET_MS = 1_000
-
-/** A token bucket in three numbers, kept in its connection. */
+/** A token bucket in a few numbers. */
 export class RateLimit {
   readonly #perMs: number
   readonly #burst: number
   #tokens: number
   #at: number
-  #overSince = 0
-  #lastRefusal = 0
 
   constructor(perSecond: number, burst: number, now: number) {
     this.#perMs = perSecond / 1000
@@ -19,21 +15,22 @@ export class RateLimit {
     this.#at = now
   }
 
-  /** 0 when one more object is allowed now; otherwise the milliseconds after which it is. */
+  /** 0 when one more is allowed now, and then it is taken; otherwise the milliseconds after which it is. */
   take(now: number): number {
-    this.#tokens = Math.min(this.#burst, this.#tokens + Math.max(0, now - this.#at) * this.#perMs)
-    this.#at = now
-    if (this.#tokens >= 1) {
-      this.#tokens--
-      return 0
-    }
-    if (this.#overSince === 0 || now - this.#lastRefusal > QUIET_MS) this.#overSince = now
-    this.#lastRefusal = now
-    return Math.max(1, Math.ceil((1 - this.#tokens) / this.#perMs))
+    const wait = this.wait(now)
+    if (wait === 0) this.spend(1)
+    return wait
   }
 
-  /** Whether refusals have gone on for so long that the connection is closed. */
-  exhausted(now: number): boolean {
-    return this.#overSince !== 0 && now - this.#lastRefusal <= QUIET_MS && now - this.#overSince >= RATE_PATIENCE_MS
+  /** 0 when there is a whole token now; otherwise the milliseconds after which there is. */
+  wait(now: number): number {
+    this.#tokens = Math.min(this.#burst, this.#tokens + Math.max(0, now - this.#at) * this.#perMs)
+    this.#at = now
+    return this.#tokens >= 1 - EPSILON ? 0 : Math.max(1, Math.ceil((1 - EPSILON / 2 - this.#tokens) / this.#perMs))
+  }
+
+  /** Takes tokens that may not be there: the bucket owes them then, up to another burst. */
+  spend(tokens: number): void {
+    this.#tokens = Math.max(-this.#burst, this.#tokens - tokens)
   }
 }

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { dmConversation, isClientId, isUserId, isWellFormedText, type UserId } from "../../domain/ids.ts"
 import type { RouterUnavailable } from "../../platform/Router.ts"
 import type { Hub } from "../Hub.ts"
-import { RateLimit } from "../RateLimit.ts"
+import { Allowance } from "../Allowance.ts"
 import { CLOSE } from "../../domain/protocol/close-codes.ts"
 import { legacyFrame } from "./messages.ts"
 
@@ -96,7 +96,7 @@ export const legacySession = ({
       // There is no other word for it: a client that connects again reads what was said meanwhile.
       () => socket.close(CLOSE.draining.code, CLOSE.draining.reason)
     )
-    const rate = new RateLimit(limits.perSecond, limits.burst, now())
+    const allowance = new Allowance(limits, now())
     let inFlight = 0
 
     const submit = ({ body, cid, destination }: Said): Effect.Effect<void> => {
@@ -121,8 +121,9 @@ export const legacySession = ({
     return {
       receive: (text) => {
         const at = now()
-        if (rate.take(at) > 0) {
-          if (rate.exhausted(at)) socket.close(CLOSE.tooFast.code, CLOSE.tooFast.reason)
+        allowance.frame(at, Buffer.byteLength(text))
+        if (allowance.take(at, true) > 0) {
+          if (allowance.exhausted(at)) socket.close(CLOSE.tooFast.code, CLOSE.tooFast.reason)
           return
         }
         const said = read(text, user, limits.bodyChars)
