@@ -1,56 +1,33 @@
-/** Memory of idle connections: the same server with none and with 5,000 that have said hello and been welcomed. */
-import { Connection } from "../src/client/connection.ts"
-import { loadEnvironment } from "../src/main/load/sockets.ts"
-import { devTokens, type LoadUser } from "../src/main/load/tokens.ts"
-import { type Bench, median, residentBytes, startServer } from "./support.ts"
+/** Memory of idle connections: a server with none and with 10,000 that have said hello and been welcomed; ours, and bare `ws` that does no more than welcome. */
+import { fileURLToPath } from "node:url"
+import { devTokens } from "../src/main/load/tokens.ts"
+import { eachOf, openDarda } from "./fanout/greet.ts"
+import type { LightSocket } from "./fanout/socket.ts"
+import { type Bench, median, residentBytes, type Server, startProcess, startServer, UNLIMITED } from "./support.ts"
 
-const CONNECTIONS = 5_000
+const CONNECTIONS = 10_000
 const WARM_CONNECTIONS = 200
 const AT_ONCE = 100
-const RUNS = 3
-const SETTLE_SECONDS = 60
+const SETTLE_SECONDS = 30
+const STILL_SECONDS = 4
 const TARGET_KB = 20
+const TIMES = 1.5
 
-const open = (url: string, { token }: LoadUser, index: number): Promise<Connection> =>
-  new Promise((resolve, reject) => {
-    const connection = new Connection(
-      {
-        url: `${url.replace("http", "ws")}/v1/ws`,
-        token,
-        device: `idle-${index}`,
-        probeAfterMs: 0,
-        environment: loadEnvironment
-      },
-      {
-        resume: () => undefined,
-        welcome: () => resolve(connection),
-        frame: () => {},
-        lost: () => {},
-        status: (status) => {
-          if (status.state === "waiting" || (status.state === "stopped" && status.why !== "closed")) {
-            reject(new Error(`Connection ${index} was not opened: ${status.reason} (${status.code}); see ulimit -n`))
-          }
-        }
-      }
-    )
-    connection.start()
-  })
+const bare = (): Promise<Server> =>
+  startProcess([fileURLToPath(new URL("./fanout/bare.ts", import.meta.url))], { PATH: process.env["PATH"] })
 
-const openAll = async (url: string, users: ReadonlyArray<LoadUser>): Promise<ReadonlyArray<Connection>> => {
-  const opened: Array<Connection> = []
-  for (let from = 0; from < users.length; from += AT_ONCE) {
-    opened.push(...(await Promise.all(users.slice(from, from + AT_ONCE).map((user, i) => open(url, user, from + i)))))
-  }
-  return opened
-}
+const PROGRAMS = [
+  { name: "ours", start: () => startServer(UNLIMITED) },
+  { name: "bare ws", start: bare }
+]
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms))
 
-/** The memory once it has stopped moving: within 1 % for five seconds, or the last after a minute. */
+/** The memory once it has stopped moving: within 1 % for some seconds, or the last after half a minute. */
 const settled = async (pid: number): Promise<number> => {
   let still = 0
   let last = residentBytes(pid)
-  for (let second = 0; second < SETTLE_SECONDS && still < 5; second++) {
+  for (let second = 0; second < SETTLE_SECONDS && still < STILL_SECONDS; second++) {
     await pause(1_000)
     const now = residentBytes(pid)
     still = Math.abs(now - last) < last / 100 ? still + 1 : 0
@@ -59,40 +36,68 @@ const settled = async (pid: number): Promise<number> => {
   return last
 }
 
-export const bench: Bench = async (say) => {
-  const without: Array<number> = []
-  const each: Array<number> = []
-  for (let run = 1; run <= RUNS; run++) {
-    const server = await startServer({})
-    try {
-      const names = Array.from({ length: CONNECTIONS }, (_, i) => `idle-${i}`)
-      // Tokens and a first round of connections beforehand, so that code that is only loaded once is not counted as theirs.
-      const users = await devTokens(server.url, names)
-      for (const connection of await openAll(server.url, users.slice(0, WARM_CONNECTIONS))) connection.close()
-      const none = await settled(server.pid)
-      const connections = await openAll(server.url, users)
-      const all = await settled(server.pid)
-      const broken = connections.filter(({ status }) => status.state !== "open").length
-      if (broken > 0) throw new Error(`${broken} of ${CONNECTIONS} connections were lost`)
-      without.push(none / 1e6)
-      each.push((all - none) / CONNECTIONS / 1e3)
-      say(
-        `Run ${run} of ${RUNS}: ${without.at(-1)!.toFixed(1)} MB without, ${each.at(-1)!.toFixed(2)} kB each of ${CONNECTIONS}`
-      )
-      for (const connection of connections) connection.close()
-    } finally {
-      await server.stop()
+/** MB without connections, and kB for each of them. */
+const measure = async (server: Server): Promise<{ readonly without: number; readonly each: number }> => {
+  let lost = 0
+  const open = (user: { readonly user: string; readonly token: string }): Promise<LightSocket> =>
+    openDarda(server.url, user, { marks: () => {}, lost: () => lost++ })
+  const names = Array.from({ length: CONNECTIONS }, (_, i) => `idle-${i}`)
+  // Tokens and a first round of connections beforehand, so that code that is only loaded once is not counted as theirs.
+  const users = await devTokens(server.url, names)
+  for (const socket of await eachOf(users.slice(0, WARM_CONNECTIONS), AT_ONCE, open)) socket.close()
+  const none = await settled(server.pid)
+  const sockets = await eachOf(users, AT_ONCE, open)
+  const all = await settled(server.pid)
+  if (lost > 0) throw new Error(`${lost} of ${CONNECTIONS} connections were lost; see ulimit -n`)
+  for (const socket of sockets) socket.close()
+  return { without: none / 1e6, each: (all - none) / CONNECTIONS / 1e3 }
+}
+
+export const bench: Bench = async (say, { rounds }) => {
+  const without = PROGRAMS.map((): Array<number> => [])
+  const each = PROGRAMS.map((): Array<number> => [])
+  for (let round = 1; round <= rounds; round++) {
+    for (const [index, { name, start }] of PROGRAMS.entries()) {
+      const server = await start()
+      try {
+        const measured = await measure(server)
+        without[index]!.push(measured.without)
+        each[index]!.push(measured.each)
+        say(
+          `Round ${round} of ${rounds}, ${name}: ${measured.without.toFixed(1)} MB without, ${measured.each.toFixed(2)} kB each of ${CONNECTIONS}`
+        )
+      } finally {
+        await server.stop()
+      }
     }
   }
+  const ratios = each[0]!.map((own, round) => own / each[1]![round]!)
+  const own = PROGRAMS[0]!.name
+  const ofEach = `each of ${CONNECTIONS} idle connections`
   return [
-    { name: "server without connections", unit: "MB", value: median(without), runs: without },
-    {
-      name: `each of ${CONNECTIONS} idle connections`,
+    ...PROGRAMS.map(({ name }, i) => ({
+      name: "server without connections",
+      of: name,
+      unit: "MB",
+      value: median(without[i]!),
+      runs: without[i]!
+    })),
+    ...PROGRAMS.map(({ name }, i) => ({
+      name: ofEach,
+      of: name,
       unit: "kB",
-      value: median(each),
-      runs: each,
-      target: `≤ ${TARGET_KB}`,
-      ok: median(each) <= TARGET_KB
+      value: median(each[i]!),
+      runs: each[i]!,
+      ...(name === own ? { target: `≤ ${TARGET_KB}`, ok: median(each[i]!) <= TARGET_KB } : {})
+    })),
+    {
+      name: "times bare ws",
+      of: own,
+      unit: "",
+      value: median(ratios),
+      runs: ratios,
+      target: `≤ ${TIMES}`,
+      ok: median(ratios) <= TIMES
     }
   ]
 }

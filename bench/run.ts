@@ -13,7 +13,8 @@ const benches: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   embedded: () => import("./embedded.ts"),
   idle: () => import("./idle.ts"),
   fanout: () => import("./fanout.ts"),
-  tracing: () => import("./tracing.ts")
+  slow: () => import("./slow.ts"),
+  deploy: () => import("./deploy.ts")
 }
 
 const usage = `Use: npm run bench -- NAME [--rounds N] [--seconds N] [--json FILE], where NAME is one of ${Object.keys(benches).join(", ")}`
