@@ -9,6 +9,11 @@ export const MAX_MEMBERS = 10_000
 /** Groups up to this size name who has seen what; larger ones only count. */
 export const NAMED_RECEIPTS_MAX = 50
 
+/** Watermarks that moved. `user` names whose in conversations of up to {@link NAMED_RECEIPTS_MAX} members; larger ones have counts for one seq. */
+export type ReceiptChange =
+  | { readonly conv: ConversationId; readonly user: UserId; readonly delivered?: Seq; readonly seen?: Seq }
+  | { readonly conv: ConversationId; readonly seq: Seq; readonly deliveredCount: number; readonly seenCount: number }
+
 /** One person in one conversation. Watermarks only grow, and `seen <= delivered <= head`. */
 export interface Member {
   readonly user: UserId
@@ -112,6 +117,14 @@ const withAnAdmin = (members: Conversation["members"]): Conversation["members"] 
       heir = member
   }
   return heir === undefined ? members : HashMap.set(members, heir.user, { ...heir, admin: true })
+}
+
+/** How far a member is, without what they have not reached at all, since 0 is no seq; in large groups how many have got as far as `seq`. */
+export const receiptOf = (state: Conversation, user: UserId, seq: Seq): ReceiptChange => {
+  const { conv } = state
+  if (HashMap.size(state.members) > NAMED_RECEIPTS_MAX) return { conv, seq, ...receiptCounts(state, seq) }
+  const { delivered = 0, seen = 0 } = memberOf(state, user) ?? {}
+  return { conv, user, ...(delivered === 0 ? {} : { delivered }), ...(seen === 0 ? {} : { seen }) }
 }
 
 /** How many members have been given, and have seen, everything up to `seq`. */

@@ -1,6 +1,6 @@
 import * as HashMap from "effect/HashMap"
 import { type Command, contentDigest, sortedUsers } from "./commands.ts"
-import { type Conversation, MAX_MEMBERS, type Member, memberOf } from "./conversation.ts"
+import { type Conversation, MAX_MEMBERS, type Member, memberOf, NAMED_RECEIPTS_MAX } from "./conversation.ts"
 import type { EventData, EventType, NewEvent } from "./events.ts"
 import { dmMembers, type Seq, type UserId } from "./ids.ts"
 import { noConversation, noMessage, type Rejection } from "./rejections.ts"
@@ -159,7 +159,10 @@ const mark = (
   if (furthest > state.seq) {
     return badRequest(`A mark at ${furthest} is past the newest event of ${command.conv}, which is ${state.seq}.`)
   }
-  if ((intent.seen ?? 0) <= me.seen && furthest <= me.delivered) return { _tag: "Unchanged" }
+  // A large group counts who has seen what, and keeps no more than that.
+  const { delivered, seen }: typeof intent =
+    HashMap.size(state.members) > NAMED_RECEIPTS_MAX ? { ...intent, delivered: 0 } : intent
+  if ((seen ?? 0) <= me.seen && Math.max(delivered ?? 0, seen ?? 0) <= me.delivered) return { _tag: "Unchanged" }
   return {
     _tag: "Accepted",
     event: {
@@ -170,8 +173,8 @@ const mark = (
       at: Math.max(now, state.at),
       cid: "",
       data: {
-        ...(intent.delivered === undefined ? {} : { delivered: intent.delivered }),
-        ...(intent.seen === undefined ? {} : { seen: intent.seen })
+        ...(delivered === undefined || delivered === 0 ? {} : { delivered }),
+        ...(seen === undefined ? {} : { seen })
       },
       digest: ""
     }

@@ -21,6 +21,7 @@ import { handle } from "./handlers.ts"
 import type { Pending } from "./Hedge.ts"
 import type { Node } from "./Node.ts"
 import { Outgoing } from "./Outgoing.ts"
+import type { Watcher } from "./Presence.ts"
 import { ANSWER_AFTER_LOSS_MS } from "./reattach.ts"
 import type { Run } from "./Run.ts"
 import type { Transport } from "./Transport.ts"
@@ -79,7 +80,7 @@ export class Connection {
   /** When the token runs out, in milliseconds. */
   expiresAt = Infinity
   /** Whose presence this connection is told of. */
-  watching: Set<UserId> | undefined
+  watching: Watcher["watching"]
 
   readonly #transport: Transport
   readonly #openedAt: number

@@ -182,6 +182,7 @@ export const layerHub: Layer.Layer<Hub, never, Edge> = Layer.effect(
         )
       }),
       listen: (user, onEvent, onLost) => node.listen(user, { event: onEvent, lost: onLost }),
+      presence: (user, users) => node.presence.of(user, users),
       seen: () => node.seen(),
       size: () => node.size
     })

@@ -27,10 +27,13 @@ const CLOSE = Buffer.from("]")
 export class Frame {
   /** The object as JSON in UTF-8. */
   readonly payload: Buffer
+  /** A queue that has little room does without it. */
+  readonly isOptional: boolean
   #wire: Buffer | undefined
 
   /** Of an object, or of one that is encoded already. */
-  constructor(frame: ServerFrame | Buffer) {
+  constructor(frame: ServerFrame | Buffer, isOptional = false) {
+    this.isOptional = isOptional
     this.payload = Buffer.isBuffer(frame) ? frame : Buffer.from(JSON.stringify(frame))
   }
 
@@ -108,10 +111,8 @@ export const answerFrame = (
 }
 
 /** A signal about a conversation, as everybody but the session that sent it is told of it. */
-export const signalFrame = (signal: Exclude<Signal, { readonly _tag: "Presence" }>): Frame => {
+export const signalFrame = (signal: Extract<Signal, { readonly _tag: "Live" | "Unlive" }>): Frame => {
   switch (signal._tag) {
-    case "Typing":
-      return new Frame({ t: "typing", conv: signal.conv, user: signal.user, on: signal.on })
     case "Live": {
       const { at, by, cid, conv, data } = signal
       return new Frame({ t: "live", conv, cid, by, at, type: "message", data })

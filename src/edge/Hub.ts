@@ -5,7 +5,8 @@ import type { Intent } from "../domain/commands.ts"
 import type { TimelineEvent } from "../domain/events.ts"
 import type { ClientId, ConversationId, Seq, UserId } from "../domain/ids.ts"
 import type { Vector } from "../domain/partition.ts"
-import type { RouterUnavailable } from "../platform/Router.ts"
+import type { PresenceOf, RouterUnavailable } from "../platform/Router.ts"
+import type { QueryRefused } from "../read-side/Queries.ts"
 
 /** A command that was refused, or whose fate is not known yet (`unavailable`: the same command may be sent again). */
 export class CommandRefused extends Schema.TaggedError<CommandRefused>()("CommandRefused", {
@@ -49,6 +50,11 @@ export class Hub extends Context.Service<
       onEvent: (event: TimelineEvent) => void,
       onLost: () => void
     ) => Effect.Effect<Effect.Effect<void>, RouterUnavailable>
+    /** How these users are, 200 at most, as far as this user may know: others are like those who were never there. */
+    readonly presence: (
+      user: UserId,
+      users: ReadonlyArray<UserId>
+    ) => Effect.Effect<ReadonlyMap<UserId, PresenceOf>, QueryRefused | RouterUnavailable>
     /** What this node has seen of the log: queries must answer with at least that. */
     readonly seen: () => Vector
     /** Open connections. */

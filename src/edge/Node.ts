@@ -5,16 +5,17 @@ import type { TimelineEvent } from "../domain/events.ts"
 import type { ClientId, ConversationId, UserId } from "../domain/ids.ts"
 import { partitionOf, type Vector } from "../domain/partition.ts"
 import { CLOSE, type CloseCode } from "../domain/protocol/close-codes.ts"
-import type { Hello, Presence, Refresh } from "../domain/protocol/client-frames.ts"
+import type { Hello, Refresh } from "../domain/protocol/client-frames.ts"
 import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import type { Limits } from "../domain/protocol/server-frames.ts"
 import type { Rejection } from "../domain/rejections.ts"
 import type { MetricsWriter } from "../platform/Metrics.ts"
 import type { TracingOn } from "../platform/Tracing.ts"
 import { Traces } from "./Traces.ts"
-import { add, remove } from "./sets.ts"
+import { remove } from "./sets.ts"
 import { Traffic } from "./Traffic.ts"
-import type { Answer, NodeItem, PresenceOf, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
+import { Typing } from "./Typing.ts"
+import type { Answer, NodeItem, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
 import type { Queries } from "../read-side/Queries.ts"
 import type { CommandBatch, CommandBus } from "../write-side/CommandBus.ts"
 import type { LogHeads, LogUnavailable } from "../write-side/EventLog.ts"
@@ -26,11 +27,18 @@ import { encodeCursor } from "./cursor.ts"
 import { errFrame } from "./errors.ts"
 import { Frame, signalFrame } from "./Frame.ts"
 import { Hedge, type Pending } from "./Hedge.ts"
-import { presenceAgain, reattachAll } from "./reattach.ts"
+import { Presence } from "./Presence.ts"
+import { reattachAll } from "./reattach.ts"
+import { Receipts } from "./Receipts.ts"
 import { deliver, type Run, runAt } from "./Run.ts"
 
 /** Requests over HTTP that wait for their command at once; the next is `busy`. */
 const REQUESTS = 10_000
+
+/** How long a user is there after their last connection, in milliseconds: those who come back within that time were never gone. */
+const GRACE_MS = 15_000
+/** Users within that time; beyond it those who left first are gone at once. */
+const GRACE_USERS = 100_000
 
 /** Milliseconds from one tick to the next, which is due after a second, from which on time itself is not trusted. */
 const LATE_MS = 5_000
@@ -103,12 +111,15 @@ export class Node {
   readonly #requests = new Map<string, Waiting>()
   readonly #users = new Map<UserId, Set<Connection>>()
   readonly #listeners = new Map<UserId, Set<Listener>>()
+  /** Users whose last connection ended a short while ago, and when, in this order. They are held as before. */
+  readonly #left = new Map<UserId, number>()
   /** Users whose route is being taken away. */
   readonly #leaving = new Map<UserId, Latch.Latch>()
-  readonly #watchers = new Map<UserId, Set<Connection>>()
+  readonly presence: Presence
+  readonly typing: Typing
+  readonly receipts: Receipts
   readonly #audiences: Audiences
   readonly #hedge: Hedge | undefined
-  #tellings = 0
   readonly #traces: Traces | undefined
   #tickedAt = 0
 
@@ -133,7 +144,18 @@ export class Node {
     this.#traces = options.tracing === undefined ? undefined : new Traces(options.tracing)
     this.progress = new Array<number>(options.log.partitions).fill(0)
     this.#seen = new Array<number>(options.log.partitions).fill(0)
+    this.presence = new Presence({
+      router: options.router,
+      queries: options.queries,
+      seen: () => this.#seen,
+      fork: options.fork
+    })
     this.#audiences = new Audiences(options.queries, options.now, () => this.#seen)
+    this.receipts = new Receipts(options.now, ({ receipt, session, users }) =>
+      this.#give(users, session, receipt.conv, new Frame({ t: "receipt", ...receipt }))
+    )
+    const audience = (user: UserId, conv: ConversationId) => this.#audiences.of(user, conv)
+    this.typing = new Typing({ now: options.now, router: options.router, audience, give: this.#give })
     if (options.hedgeMs !== undefined) {
       this.#hedge = new Hedge({
         afterMs: options.hedgeMs,
@@ -142,7 +164,7 @@ export class Node {
         router: options.router,
         seen: (partition) => this.#seen[partition]!,
         heads: this.barrier,
-        audience: (user, conv) => this.#audiences.of(user, conv),
+        audience,
         sent: (pending) => this.#sessions.get(pending.session)?.sent(pending) === true,
         count: (what) => this.metrics.update(what, 1)
       })
@@ -180,6 +202,7 @@ export class Node {
     let mine = this.#users.get(user)
     if (mine === undefined) this.#users.set(user, (mine = new Set()))
     mine.add(connection)
+    this.#left.delete(user)
     if (mine.size > this.limits.userConnections) {
       for (const oldest of mine) {
         mine.delete(oldest)
@@ -204,12 +227,12 @@ export class Node {
   }
 
   #isHere(user: UserId): boolean {
-    return this.#users.has(user) || this.#listeners.has(user)
+    return this.#users.has(user) || this.#listeners.has(user) || this.#left.has(user)
   }
 
   /** Everyone whose events this node is told of. */
   users(): ReadonlySet<UserId> {
-    return new Set([...this.#users.keys(), ...this.#listeners.keys()])
+    return new Set([...this.#users.keys(), ...this.#listeners.keys(), ...this.#left.keys()])
   }
 
   /** Requests over HTTP that wait for their command. */
@@ -219,18 +242,30 @@ export class Node {
 
   closed(connection: Connection): void {
     this.#sessions.delete(connection.id)
-    for (const user of connection.watching ?? none) remove(this.#watchers, user, connection)
-    const last = remove(this.#users, connection.user, connection)
-    if (last && !this.#listeners.has(connection.user)) this.fork(this.#unregister(connection.user))
+    this.presence.closed(connection)
+    if (remove(this.#users, connection.user, connection)) this.#leave(connection.user)
   }
 
-  /** Whoever comes while the route is taken away waits for that, and registers after it. */
-  #unregister(user: UserId): Effect.Effect<void> {
+  /** Nothing of this user is here any more; that is said when they have not come back for a while. */
+  #leave(user: UserId): void {
+    if (this.#isHere(user)) return
+    this.#left.set(user, this.now())
+    if (this.#left.size > GRACE_USERS) this.#gone(this.#left.keys().next().value!)
+  }
+
+  #gone(user: UserId): void {
+    const since = this.#left.get(user)!
+    this.#left.delete(user)
+    this.fork(this.#unregister(user, this.now() - since))
+  }
+
+  /** Whoever comes while the route is taken away waits for that, and registers after it. `goneMs`: for how long they have been gone. */
+  #unregister(user: UserId, goneMs = 0): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#isHere(user) || this.#leaving.has(user)) return Effect.void
       const left = Latch.makeUnsafe(false)
       this.#leaving.set(user, left)
-      return this.#router.unregister(user).pipe(
+      return this.#router.unregister(user, goneMs).pipe(
         Effect.catch((error) => Effect.logWarning(error.message)),
         Effect.andThen(
           Effect.sync(() => {
@@ -247,9 +282,10 @@ export class Node {
     let mine = this.#listeners.get(user)
     if (mine === undefined) this.#listeners.set(user, (mine = new Set()))
     mine.add(listener)
-    const leave = Effect.suspend(() =>
-      remove(this.#listeners, user, listener) && !this.#users.has(user) ? this.#unregister(user) : Effect.void
-    )
+    this.#left.delete(user)
+    const leave = Effect.sync(() => {
+      if (remove(this.#listeners, user, listener)) this.#leave(user)
+    })
     return Effect.tapError(Effect.as(this.register(user), leave), () => leave)
   }
 
@@ -320,16 +356,9 @@ export class Node {
           this.#requests.get(item.answer.session)?.answer(item.answer)
           this.#sessions.get(item.answer.session)?.answer(item.answer)
           break
-        case "Receipt": {
-          const frame = new Frame({ t: "receipt", ...item.receipt })
-          for (const user of item.users) {
-            for (const connection of this.#users.get(user) ?? none) {
-              if (connection.id !== item.session && connection.feed?.isLive(item.receipt.conv) === true)
-                connection.push(frame)
-            }
-          }
+        case "Receipt":
+          this.receipts.take(item)
           break
-        }
         case "Progress":
           this.progress[item.partition] = Math.max(this.progress[item.partition]!, item.position)
           this.#see(item.partition, item.position)
@@ -343,6 +372,7 @@ export class Node {
    */
   lost(): void {
     const loss = ++this.losses
+    this.receipts.lost(this.progress)
     this.metrics.update("streamLosses", 1)
     for (const connection of this.#sessions.values()) connection.feed?.suspend(this.progress)
     for (const listeners of this.#listeners.values()) for (const listener of listeners) listener.lost()
@@ -351,8 +381,7 @@ export class Node {
 
   /** Some signals are missing. Typing is over by itself; who is there is told again. */
   signalsLost(): void {
-    const telling = ++this.#tellings
-    this.fork(presenceAgain(this, () => this.#tellings === telling))
+    this.presence.again()
   }
 
   /** Clients that attach here may have seen everything up to this on another node. */
@@ -374,78 +403,42 @@ export class Node {
       this.metrics.update("deliverMillis", Math.max(0, now - event.at))
       if (event.origin !== undefined) this.#requests.get(event.origin.session)?.persisted(event)
     }
-    if (!run.isPlain) this.#audiences.forget(run.conv)
+    if (!run.isPlain) this.#membersChanged(run)
     deliver(run, this.#sessions, this.#users)
+    if (!run.isPlain || run.first.seq === 1) this.presence.membership(run, this.#users)
     for (const user of this.#listeners.size === 0 ? none : run.users)
       for (const listener of this.#listeners.get(user) ?? none) for (const { event } of items) listener.event(event)
     for (const item of items) this.#traces?.given(item)
     return items.length
   }
 
+  #membersChanged({ conv, items }: Run): void {
+    this.#audiences.forget(conv)
+    this.receipts.flush(conv)
+    for (const { event } of items) if (event.type === "members") this.typing.changed(conv, event.data)
+  }
+
   /** Acts on signals, which may be lost and repeated. */
   takeSignals(signals: ReadonlyArray<{ readonly users: ReadonlyArray<UserId>; readonly signal: Signal }>): void {
     for (const { signal, users } of signals) {
-      if (signal._tag === "Presence") {
-        const { _tag, ...presence } = signal
-        const watchers = this.#watchers.get(signal.user)
-        if (watchers === undefined) continue
-        const frame = new Frame({ t: "presence", ...presence })
-        for (const connection of watchers) connection.push(frame)
-      } else {
-        const frame = signalFrame(signal)
-        for (const user of users) {
-          for (const connection of this.#users.get(user) ?? none) {
-            if (connection.id !== signal.session && connection.feed?.isLive(signal.conv) === true)
-              connection.push(frame)
-          }
-        }
-      }
+      if (signal._tag === "Presence") this.presence.take(signal)
+      else if (signal._tag === "Typing") this.typing.take(signal, users)
+      else this.#give(users, signal.session, signal.conv, signalFrame(signal))
     }
   }
 
-  /** Tells the others of a conversation that someone types in it. Answers only a refusal. */
-  readonly typing = Effect.fnUntraced(
-    { self: this },
-    function* (
-      this: Node,
-      connection: Connection,
-      conv: ConversationId,
-      on: boolean
-    ): Effect.fn.Return<Frame | undefined> {
-      const audience = yield* Effect.result(this.#audiences.of(connection.user, conv))
-      if (audience._tag === "Failure") return errFrame(audience.failure.code, audience.failure.message)
-      if (audience.success === undefined)
-        return errFrame("not_found", `There is no conversation ${conv} that you are a member of.`)
-      yield* this.#router.signal(audience.success, {
-        _tag: "Typing",
-        conv,
-        user: connection.user,
-        on,
-        session: connection.id
-      })
-      return undefined
-    }
-  )
-
-  readonly presence = Effect.fnUntraced(
-    { self: this },
-    function* (this: Node, connection: Connection, { rid, users, watch }: Presence): Effect.fn.Return<Frame> {
-      for (const user of users) {
-        // One that has ended is not taken from the watchers again.
-        if (watch === true && !connection.isClosing) {
-          add(this.#watchers, user, connection)
-          ;(connection.watching ??= new Set()).add(user)
-        }
-        if (watch === false && connection.watching?.delete(user) === true) remove(this.#watchers, user, connection)
+  /** Gives what is said about a conversation to those of these users who follow it, and not to the session that said it. */
+  readonly #give = (
+    users: ReadonlyArray<UserId>,
+    session: string | undefined,
+    conv: ConversationId,
+    frame: Frame
+  ): void => {
+    for (const user of users) {
+      for (const connection of this.#users.get(user) ?? none) {
+        if (connection.id !== session && connection.feed?.isLive(conv) === true) connection.push(frame)
       }
-      const found = yield* Effect.result(this.presenceOf(users))
-      if (found._tag === "Failure") return errFrame("unavailable", found.failure.message, { rid })
-      return new Frame({ t: "reply", rid, users: Object.fromEntries(found.success) })
     }
-  )
-
-  presenceOf(users: ReadonlyArray<UserId>): Effect.Effect<ReadonlyMap<UserId, PresenceOf>, RouterUnavailable> {
-    return this.#router.presence(users)
   }
 
   readonly refresh = Effect.fnUntraced(
@@ -475,6 +468,13 @@ export class Node {
       if (isLate) connection.pong()
       connection.tick(now, cursorOf)
     }
+    for (const [user, at] of this.#left) {
+      if (now - at < GRACE_MS) break
+      this.#gone(user)
+    }
+    this.presence.tick()
+    this.typing.tick()
+    this.receipts.tick(this.progress)
     this.metrics.update("connections", this.#sessions.size)
     this.traffic.tell(this.metrics)
   }

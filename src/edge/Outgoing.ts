@@ -19,6 +19,8 @@ export class Outgoing {
   /** The array is somebody else's, and must not be changed. */
   #borrowed = false
   #bytes = 0
+  /** Of the queued frames, those that can be done without. */
+  #optional = 0
   #writing = false
   #ended: (() => void) | undefined
   #roomy: Latch.Latch | undefined
@@ -27,11 +29,15 @@ export class Outgoing {
     this.#transport = transport
   }
 
-  /** Queues a frame; false when the queue is full, and then the frame is not in it. Frames after `end` are dropped. */
+  /**
+   * Queues a frame; false when the queue is full, and then the frame is not in it. Frames after `end` are dropped. Optional ones are dropped when it is half
+   * full, and those that are queued when there is no room for another one.
+   */
   push(frame: Frame): boolean {
-    if (this.#ended !== undefined) return true
-    if (!this.#hasRoomFor(1, frame.payload.length)) return false
+    if (this.#ended !== undefined || (frame.isOptional && !this.#hasRoom)) return true
+    if (!this.#makeRoomFor(1, frame.payload.length)) return false
     this.#own().push(frame)
+    if (frame.isOptional) this.#optional++
     this.#queued(frame.payload.length)
     return true
   }
@@ -42,7 +48,7 @@ export class Outgoing {
    */
   pushAll(frames: ReadonlyArray<Frame>, bytes: number): boolean {
     if (this.#ended !== undefined) return true
-    if (!this.#hasRoomFor(frames.length, bytes)) return false
+    if (!this.#makeRoomFor(frames.length, bytes)) return false
     if (this.#frames === undefined) {
       this.#frames = frames as Array<Frame>
       this.#borrowed = true
@@ -52,6 +58,16 @@ export class Outgoing {
     }
     this.#queued(bytes)
     return true
+  }
+
+  #makeRoomFor(count: number, bytes: number): boolean {
+    if (this.#optional > 0 && !this.#hasRoomFor(count, bytes)) {
+      this.#frames = this.#frames!.filter(({ isOptional }) => !isOptional)
+      this.#borrowed = false
+      this.#bytes = this.#frames.reduce((sum, { payload }) => sum + payload.length, 0)
+      this.#optional = 0
+    }
+    return this.#hasRoomFor(count, bytes)
   }
 
   #hasRoomFor(count: number, bytes: number): boolean {
@@ -75,7 +91,7 @@ export class Outgoing {
     const frames = this.#frames ?? NONE
     this.#frames = undefined
     this.#borrowed = false
-    this.#bytes = 0
+    this.#bytes = this.#optional = 0
     this.#roomy?.openUnsafe()
     return frames
   }

@@ -11,9 +11,6 @@ import type { Connection } from "./Connection.ts"
 import { errFrame } from "./errors.ts"
 import { Frame } from "./Frame.ts"
 
-/** Users whose presence one connection may watch. */
-const WATCHED = 1_000
-
 /** What a command frame asks for. Texts and ids were checked by the decoder. */
 const intentOf = (frame: Extract<ClientFrame, { readonly cid: string }>): Intent => {
   switch (frame.t) {
@@ -104,19 +101,9 @@ export const handle = (connection: Connection, frame: ClientFrame): Effect.Effec
       return connection.request(reply(rid, node.queries.roster(user, { ...rest, limit }, node.seen())))
     }
     case "typing":
-      return connection.request(node.typing(connection, frame.conv, frame.on))
-    case "presence": {
-      const watched = connection.watching?.size ?? 0
-      if (frame.watch === true && watched + frame.users.length > WATCHED) {
-        connection.push(
-          errFrame("bad_request", `A connection watches at most ${WATCHED} users; it watches ${watched}.`, {
-            rid: frame.rid
-          })
-        )
-        return undefined
-      }
-      return connection.request(node.presence(connection, frame))
-    }
+      return connection.request(node.typing.say(connection, frame.conv, frame.on))
+    case "presence":
+      return connection.request(node.presence.request(connection, frame))
     case "refresh":
       return connection.request(node.refresh(connection, frame))
   }

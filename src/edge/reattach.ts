@@ -3,7 +3,6 @@ import * as Schedule from "effect/Schedule"
 import { CLOSE } from "../domain/protocol/close-codes.ts"
 import type { RouterUnavailable } from "../platform/Router.ts"
 import type { Connection } from "./Connection.ts"
-import { Frame } from "./Frame.ts"
 import type { Node, Waiting } from "./Node.ts"
 
 /** What all connections of a node ask for when they attach again is spread over this many milliseconds, and so many ask at once. */
@@ -13,9 +12,6 @@ const AT_ONCE = 32
 const REGISTER_AT_ONCE = 1_000
 /** Tries of one connection to reach the log and the read models before its client is sent to try again. */
 const ATTEMPTS = 5
-/** Users whose presence is asked for at once. */
-const PRESENCE_USERS = 200
-const ROOM_WITHIN = "5 seconds"
 /**
  * Commands that are without an answer this many milliseconds after a connection has attached again are answered `unavailable`: their refusal, or that they were
  * persisted before, may have been lost.
@@ -67,6 +63,8 @@ export const reattachAll = Effect.fnUntraced(function* (node: Node, isCurrent: (
     { concurrency: AT_ONCE, discard: true }
   )
   yield* Effect.all([again, giveUp(node.requests())], { concurrency: "unbounded", discard: true })
+  const receipts = node.receipts.again(node.barrier, node.queries.receipts)
+  if (isCurrent()) yield* Effect.catch(receipts, (error) => Effect.logWarning(error.message))
   // Others may have lost the same, and only now have all of their users registered again.
   if (isCurrent()) node.signalsLost()
 })
@@ -83,24 +81,4 @@ const giveUp = (waiting: ReadonlyArray<Waiting>): Effect.Effect<void> =>
       for (const one of waiting) one.unknown()
     }),
     ANSWER_AFTER_LOSS_MS
-  )
-
-/** Tells everyone who watches others how those are now: changes may have been lost. Ends when another one has begun. */
-export const presenceAgain = (node: Node, isCurrent: () => boolean): Effect.Effect<void> =>
-  Effect.forEach(
-    [...node.connections()],
-    Effect.fnUntraced(function* (connection) {
-      const watching = [...(connection.watching ?? [])]
-      for (let from = 0; from < watching.length; from += PRESENCE_USERS) {
-        if (connection.isClosing || !isCurrent()) return
-        const found = yield* Effect.result(node.presenceOf(watching.slice(from, from + PRESENCE_USERS)))
-        if (found._tag === "Failure") continue
-        // One that reads nothing holds the others up for so long, and no longer.
-        yield* Effect.timeoutOption(connection.out.room, ROOM_WITHIN)
-        for (const [user, presence] of found.success) {
-          if (connection.watching?.has(user) === true) connection.push(new Frame({ t: "presence", user, ...presence }))
-        }
-      }
-    }),
-    { concurrency: AT_ONCE, discard: true }
   )

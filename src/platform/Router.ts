@@ -2,6 +2,7 @@ import type { Buffer } from "node:buffer"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { ReceiptChange } from "../domain/conversation.ts"
 import type { MessagePersisted } from "../domain/events.ts"
 import type { ClientId, ConversationId, Seq, UserId } from "../domain/ids.ts"
 import type { Live, Unlive } from "../domain/protocol/server-frames.ts"
@@ -38,16 +39,6 @@ export interface Answer {
     | { readonly _tag: "Repeat"; readonly seq: Seq; readonly at: number }
     | { readonly _tag: "Rejected"; readonly rejection: Rejection }
 }
-
-/** Watermarks that moved. `user` names whose in conversations of up to 50 members; larger ones have counts for one seq. */
-export type ReceiptChange =
-  | { readonly conv: ConversationId; readonly user: UserId; readonly delivered?: Seq; readonly seen?: Seq }
-  | {
-      readonly conv: ConversationId
-      readonly seq: Seq
-      readonly deliveredCount: number
-      readonly seenCount: number
-    }
 
 /** What is appended to a node's stream. A node takes its items in the order in which they were appended. */
 export type NodeItem =
@@ -102,7 +93,8 @@ export class Router extends Context.Service<
     readonly node: string
     /** From when this answers, what is committed afterwards for this user finds this node. */
     readonly register: (user: UserId) => Effect.Effect<void, RouterUnavailable>
-    readonly unregister: (user: UserId) => Effect.Effect<void, RouterUnavailable>
+    /** `goneMs`: for how long their last device has been gone already, which `lastSeen` tells. */
+    readonly unregister: (user: UserId, goneMs?: number) => Effect.Effect<void, RouterUnavailable>
     /** The users given, by the nodes that hold them; users who are nowhere are in none. */
     readonly routes: (
       users: ReadonlyArray<UserId>

@@ -63,13 +63,13 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
       : { _tag: "Presence", user, online: false, ...(at === undefined ? {} : { lastSeen: at }) }
     for (const state of nodes.values()) signalTo(state, { users: [], signal })
   }
-  const unregister = (node: string, user: UserId): void => {
+  const unregister = (node: string, user: UserId, goneMs = 0): void => {
     nodes.get(node)?.users.delete(user)
     const held = holders.get(user)
     if (held === undefined || !held.delete(node) || held.size > 0) return
     holders.delete(user)
     lastSeen.delete(user)
-    lastSeen.set(user, now())
+    lastSeen.set(user, now() - goneMs)
     if (lastSeen.size > LAST_SEEN_USERS) lastSeen.delete(lastSeen.keys().next().value!)
     presenceChanged(user)
   }
@@ -139,7 +139,7 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
           holders.set(user, new Set([node]))
           presenceChanged(user)
         }),
-      unregister: (user) => Effect.sync(() => unregister(node, user)),
+      unregister: (user, goneMs) => Effect.sync(() => unregister(node, user, goneMs)),
       routes: (users) =>
         Effect.sync(() => {
           const routes = new Map<string, Array<UserId>>()

@@ -90,7 +90,7 @@ export const makeRouterRedis = Effect.fn("RouterRedis.make")(function* (
   return Router.of({
     node,
     register: edge ? (user) => routes.register(user) : noEdge("register"),
-    unregister: edge ? (user) => routes.unregister(user) : noEdge("unregister"),
+    unregister: edge ? (user, goneMs) => routes.unregister(user, goneMs) : noEdge("unregister"),
     routes: (users) => told(routes.routes(users)),
     nodes: told(Effect.map(routes.living, (living) => [...new Set(living.map(nodeOf))])),
     append: (target, items) => appendAll(new Map([[target, items]])),

@@ -98,17 +98,13 @@ export class Lease {
     else if (found.includes(0)) lose("routes are gone")
   })
 
-  /** Ends what this node is known by; others then wait for nothing. */
+  /**
+   * Ends what others could append to, so that they wait for nothing. Its users stay held until its place among the nodes runs out: those who were sent away and come back
+   * elsewhere within that time were never offline.
+   */
   get leave(): Effect.Effect<void, RedisUnavailable> {
-    const { epoch, node } = this.#stream
-    const { lease, nodes, stream } = this.#keys
-    return Effect.asVoid(
-      this.#redis.run("leave", (client) =>
-        pipelined(client, [
-          ["unlink", lease(node), stream(node)],
-          [named("leave"), 1, nodes, incarnationOf(node, epoch)]
-        ])
-      )
-    )
+    const { node } = this.#stream
+    const { lease, stream } = this.#keys
+    return Effect.asVoid(this.#redis.run("leave", (client) => client.unlink(lease(node), stream(node))))
   }
 }

@@ -25,7 +25,8 @@ const SWEEP_MS = 10_000
 const NOBODY: ReadonlySet<Incarnation> = new Set()
 
 interface Waiting {
-  /** `+user` or `-user`. */
+  readonly user: UserId
+  /** `+user`, or `-user` and for how many milliseconds they have been gone. */
   readonly what: string
   readonly done: () => void
 }
@@ -143,20 +144,19 @@ export class Routes {
   )
 
   register(user: UserId): Effect.Effect<void, RouterUnavailable> {
-    return this.#ask(`+${user}`)
+    return this.#ask("register", user, `+${user}`)
   }
 
-  unregister(user: UserId): Effect.Effect<void, RouterUnavailable> {
-    return this.#ask(`-${user}`)
+  unregister(user: UserId, goneMs = 0): Effect.Effect<void, RouterUnavailable> {
+    return this.#ask("unregister", user, `-${user} ${Math.max(0, Math.round(goneMs))}`)
   }
 
   /** Whoever gives up waiting to be registered asks again; that a user is gone is carried out all the same. */
-  #ask(what: string): Effect.Effect<void, RouterUnavailable> {
-    const operation = what.startsWith("+") ? "register" : "unregister"
+  #ask(operation: "register" | "unregister", user: UserId, what: string): Effect.Effect<void, RouterUnavailable> {
     const refused = (reason: string) => Effect.fail(new RouterUnavailable({ operation, cause: new Error(reason) }))
     return Effect.callback<void, RouterUnavailable>((resume) => {
       if (this.#waiting.size >= WAITING) return resume(refused(`${WAITING} of these wait already`))
-      const waiting = { what, done: () => resume(Effect.void) }
+      const waiting = { user, what, done: () => resume(Effect.void) }
       this.#waiting.add(waiting)
       this.#filled.openUnsafe()
       return Effect.sync(() => {
@@ -187,27 +187,26 @@ export class Routes {
   readonly #make = Effect.fnUntraced(
     { self: this },
     function* (this: Routes, id: Incarnation, some: ReadonlyArray<Waiting>): Effect.fn.Return<void, RedisUnavailable> {
-      const byShard = new Map<number, Array<string>>()
-      for (const { what } of some) group(byShard, shardOf(what.slice(1))).push(what)
+      const byShard = new Map<number, Array<Waiting>>()
+      for (const one of some) group(byShard, shardOf(one.user)).push(one)
       const commands: Array<RedisCommand> = []
       for (const [shard, asked] of byShard) {
         const { held, routes, seen } = this.#keys.shards[shard]!
-        commands.push([named("hold"), 3, routes, held(id), seen, id, SEEN_USERS, ...asked])
+        commands.push([named("hold"), 3, routes, held(id), seen, id, SEEN_USERS, ...asked.map(({ what }) => what)])
       }
       commands.push([named("living"), 1, this.#keys.nodes])
       const replies = yield* this.#redis.run("register", (client) => pipelined(client, commands))
       const living = new Set(replies[replies.length - 1] as ReadonlyArray<Incarnation>)
       const signals: Array<Signal> = []
       ;[...byShard.values()].forEach((asked, index) => {
-        const [now, others] = replies[index] as readonly [number, ReadonlyArray<string | null>]
-        asked.forEach((what, i) => {
-          const route = others[i]
-          if (route === null || route === undefined || isHeld(route, living)) return
-          const user = what.slice(1)
+        const answers = replies[index] as ReadonlyArray<readonly [route: string, lastSeen?: number] | null>
+        asked.forEach(({ user }, i) => {
+          const [route, lastSeen] = answers[i] ?? []
+          if (route === undefined || isHeld(route, living)) return
           signals.push(
-            what.startsWith("+")
+            lastSeen === undefined
               ? { _tag: "Presence", user, online: true }
-              : { _tag: "Presence", user, online: false, lastSeen: now }
+              : { _tag: "Presence", user, online: false, lastSeen }
           )
         })
       })

@@ -79,29 +79,29 @@ const living = `#!lua flags=no-writes\n${NOW}return redis.call('ZRANGEBYSCORE', 
 const dead = `#!lua flags=no-writes\n${NOW}return { now, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now, 'WITHSCORES', 'LIMIT', 0, 100) }`
 
 /**
- * KEYS routes, held, seen of one part; ARGV incarnation, users in \`seen\` at most, and what to do in order: \`+user\` or \`-user\`. When it was done,
- * and for each the route before it was made, or what is left of it: nothing for one that was not held.
+ * KEYS routes, held, seen of one part; ARGV incarnation, users in \`seen\` at most, and what to do in order: \`+user\`, or \`-user\` and for how many milliseconds
+ * they have been gone. For each the route before it was made; or what is left of it, and when they were seen last. Nothing for one that was not held.
  */
 const hold = lua(`${NOW}${WITHOUT}local id = ARGV[1]
 local answer = {}
 for i = 3, #ARGV do
-  local user = string.sub(ARGV[i], 2)
+  local user, gone = string.match(ARGV[i], '^.(%S+) ?(%d*)$')
   local route = redis.call('HGET', KEYS[1], user) or ''
   local rest = without(route, id)
   if string.sub(ARGV[i], 1, 1) == '+' then
     redis.call('HSET', KEYS[1], user, rest == '' and id or rest .. ' ' .. id)
     redis.call('SADD', KEYS[2], user)
-    answer[i - 2] = route
+    answer[i - 2] = { route }
   elseif redis.call('SREM', KEYS[2], user) == 0 then
     answer[i - 2] = false
   else
     if rest == '' then redis.call('HDEL', KEYS[1], user) else redis.call('HSET', KEYS[1], user, rest) end
-    redis.call('ZADD', KEYS[3], 'GT', now, user)
-    answer[i - 2] = rest
+    redis.call('ZADD', KEYS[3], 'GT', now - gone, user)
+    answer[i - 2] = { rest, now - gone }
   end
 end
 redis.call('ZREMRANGEBYRANK', KEYS[3], 0, -1 - ARGV[2])
-return { now, answer }`)
+return answer`)
 
 /**
  * KEYS routes, held, seen of one part; ARGV incarnation, users in \`seen\` at most, users at once, when it was last alive. How many users were let go, and then
@@ -135,13 +135,10 @@ return answer`)
  */
 const canary = lua(`return redis.call('HSET', KEYS[1], '*' .. ARGV[1], string.rep('-', 65))`)
 
-/** KEYS nodes; ARGV incarnation. Ends it now. */
-const leave = lua(`${NOW}return redis.call('ZADD', KEYS[1], 'XX', now - 1, ARGV[1])`)
-
 /** KEYS claim; ARGV milliseconds. Whether this was the first. */
 const claim = lua(`return redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[1]) and 1 or 0`)
 
-const scripts = { append, taken, join, renew, renewNode, living, dead, canary, leave, hold, sweep, claim } as const
+const scripts = { append, taken, join, renew, renewNode, living, dead, canary, hold, sweep, claim } as const
 
 /** The name of a script as a command. */
 export const named = (script: keyof typeof scripts): string => `dardaRouter_${script}`

@@ -1,6 +1,7 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { ReceiptChange } from "../domain/conversation.ts"
 import type { TimelineEvent } from "../domain/events.ts"
 import type { ConversationId, Seq, UserId } from "../domain/ids.ts"
 import type { Vector } from "../domain/partition.ts"
@@ -21,6 +22,12 @@ export type MissedConversation =
   | { readonly _tag: "Reset"; readonly conv: ConversationId; readonly head: Seq }
   /** No longer a member. */
   | { readonly _tag: "Gone"; readonly conv: ConversationId }
+
+/** A receipt that may have been lost on its way. */
+export interface MissedReceipt {
+  readonly receipt: ReceiptChange
+  readonly users: ReadonlyArray<UserId>
+}
 
 export interface MissedRequest {
   readonly user: UserId
@@ -79,5 +86,13 @@ export class Queries extends Context.Service<
       conv: ConversationId,
       atLeast: Vector
     ) => Effect.Effect<ReadonlyArray<UserId> | undefined, QueryRefused>
+    /** What was marked after a vector and up to another one, as it is now, with the members who are told of it. Of the first 10,000 events in between. */
+    readonly receipts: (since: Vector, until: Vector) => Effect.Effect<ReadonlyArray<MissedReceipt>, QueryRefused>
+    /** Those of these users, 200 at most, who are in a conversation that this user is in; the user too, where named. */
+    readonly acquainted: (
+      user: UserId,
+      users: ReadonlyArray<UserId>,
+      atLeast: Vector
+    ) => Effect.Effect<ReadonlyArray<UserId>, QueryRefused>
   }
 >()("darda/read-side/Queries") {}

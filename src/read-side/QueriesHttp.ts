@@ -120,7 +120,10 @@ const make = Effect.fnUntraced(function* ({ secret, urls }: QueriesHttpOptions) 
       Effect.map(
         query((client) => client.audience({ payload: { user, conv, atLeast } })),
         ({ members }) => members ?? undefined
-      )
+      ),
+    receipts: (since, until) => query((client) => client.receipts({ payload: { since, until } })),
+    acquainted: (user, users, atLeast) =>
+      query((client) => client.acquainted({ payload: { user, users: [...users], atLeast } }))
   })
   const heads = Effect.mapError(
     query((client) => client.heads()),

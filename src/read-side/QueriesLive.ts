@@ -2,13 +2,13 @@ import * as Effect from "effect/Effect"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import { type Conversation, initial, MAX_MEMBERS, memberOf } from "../domain/conversation.ts"
-import { type ConversationId, dmMembers, type UserId } from "../domain/ids.ts"
+import { type ConversationId, dmConversation, dmMembers, type UserId } from "../domain/ids.ts"
 import { partitionOf, type Vector, zeroVector } from "../domain/partition.ts"
 import { noConversation } from "../domain/rejections.ts"
 import { EventLog, type EventReader, type LogUnavailable } from "../write-side/EventLog.ts"
 import { decodeConversationsCursor, encodeConversationsCursor } from "./conversationsCursor.ts"
 import { allMemberships, conversationsFromLog, membersOf, pageFromLog, wireEvent } from "./fromLog.ts"
-import { findMissed, usableCursor } from "./missed.ts"
+import { findMissed, missedReceipts, usableCursor } from "./missed.ts"
 import { fitting, jsonBytes } from "./paging.ts"
 import { type MissedRequest, Queries, QueryRefused } from "./Queries.ts"
 import {
@@ -27,6 +27,8 @@ const BEHIND_MS = 500
 const ANSWER_MS = 2_000
 /** Conversations of a user that are read at once. */
 const INBOX_PAGE = 1_000
+/** Inboxes of others that are read at once for one question: those on their way together are one round trip. */
+const INBOXES_AT_ONCE = 50
 
 /** Answers from the read models, and from the log where they are behind or away. */
 export const layer: Layer.Layer<Queries, never, ReadModels | EventLog> = Layer.effect(
@@ -148,19 +150,22 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
     })
   }
 
+  /** A user's conversations in which anything happened past a vector, those that they have left too. */
+  const inboxOf = Effect.fnUntraced(function* (user: UserId, since: Vector) {
+    const found: Array<InboxEntry> = []
+    for (;;) {
+      const page = yield* readModels.inbox(user, since, found.at(-1)?.conv ?? "", INBOX_PAGE)
+      found.push(...page)
+      if (page.length < INBOX_PAGE) return found
+    }
+  })
+
   const missed = Effect.fn("Queries.missed")(
     function* (request: MissedRequest) {
       // Seqs may name conversations in which nothing happened since: then all of them are needed.
       const everything = usableCursor(request) === undefined || Object.keys(request.seqs).length > 0
       const since = everything ? zeroVector(partitions) : request.since!
-      const models = Effect.gen(function* () {
-        const found: Array<InboxEntry> = []
-        for (;;) {
-          const page = yield* readModels.inbox(request.user, since, found.at(-1)?.conv ?? "", INBOX_PAGE)
-          found.push(...page)
-          if (page.length < INBOX_PAGE) return found
-        }
-      })
+      const models = inboxOf(request.user, since)
       const instead = Effect.map(allMemberships(log, request.user), (memberships) =>
         memberships.map(({ conv, left, position, seq }): InboxEntry => ({ conv, head: seq, position, left }))
       )
@@ -186,6 +191,30 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
       )
     )
 
+  const acquainted: Queries["Service"]["acquainted"] = (user, users, atLeast) => {
+    /** `inbox`: all conversations of one user, those that they have left too. */
+    const among = Effect.fnUntraced(function* <E>(
+      inbox: (user: UserId) => Effect.Effect<ReadonlyArray<{ readonly conv: ConversationId; readonly left: number }>, E>
+    ) {
+      const own = new Set<ConversationId>()
+      for (const { conv, left } of yield* inbox(user)) if (left === 0) own.add(conv)
+      return yield* Effect.filter(
+        users,
+        (other) => {
+          if (other === user || own.has(dmConversation(user, other))) return Effect.succeed(true)
+          if (own.size === 0) return Effect.succeed(false)
+          return Effect.map(inbox(other), (theirs) => theirs.some(({ conv, left }) => left === 0 && own.has(conv)))
+        },
+        { concurrency: INBOXES_AT_ONCE }
+      )
+    })
+    return answer(
+      atLeast,
+      among((one) => inboxOf(one, zeroVector(partitions))),
+      among((one) => allMemberships(log, one))
+    )
+  }
+
   return {
     history,
     sync,
@@ -194,7 +223,9 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
     missed,
     pull: (conv, after, limit) =>
       Effect.catchTag(log.timeline(conv, { after, limit, take: "oldest" }), "LogUnavailable", unavailable),
-    audience
+    audience,
+    receipts: (since, until) => Effect.catchTag(missedReceipts(log, since, until), "LogUnavailable", unavailable),
+    acquainted
   }
 }
 

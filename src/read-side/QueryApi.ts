@@ -15,9 +15,9 @@ import type { TimelineEvent } from "../domain/events.ts"
 import type { UserId } from "../domain/ids.ts"
 import type { Vector } from "../domain/partition.ts"
 import { AfterForm, ConversationIdForm, limitForm, OpaqueForm, SeqForm, UserIdForm } from "../domain/protocol/forms.ts"
-import { PAGES, RESUME_SEQS } from "../domain/protocol/limits.ts"
+import { PAGES, PRESENCE_USERS, RESUME_SEQS } from "../domain/protocol/limits.ts"
 import type { ReplyBody } from "../domain/protocol/server-frames.ts"
-import { type MissedConversation, QueryRefused } from "./Queries.ts"
+import { type MissedConversation, type MissedReceipt, QueryRefused } from "./Queries.ts"
 
 /** Where it is served. */
 export const QUERY_PREFIX = "/query/v1/"
@@ -135,6 +135,20 @@ const queries = HttpApiGroup.make("queries")
       payload: Schema.Struct({ ...user, ...atLeast, conv: ConversationIdForm }),
       // Null for one who is not a member: there is no undefined in JSON.
       success: answer<{ readonly members: ReadonlyArray<UserId> | null }>(),
+      error: refused
+    }),
+    HttpApiEndpoint.post("receipts", `${QUERY_PREFIX}receipts`, {
+      payload: Schema.Struct({ since: VectorForm, until: VectorForm }),
+      success: answer<ReadonlyArray<MissedReceipt>>(),
+      error: refused
+    }),
+    HttpApiEndpoint.post("acquainted", `${QUERY_PREFIX}acquainted`, {
+      payload: Schema.Struct({
+        ...user,
+        ...atLeast,
+        users: Schema.Array(UserIdForm).check(Schema.isMaxLength(PRESENCE_USERS))
+      }),
+      success: answer<ReadonlyArray<UserId>>(),
       error: refused
     })
   )

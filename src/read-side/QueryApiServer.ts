@@ -44,7 +44,9 @@ export const layerQueryApi = (secret: Redacted.Redacted<string>) =>
             missed: ({ payload: { since, ...request } }) => queries.missed({ ...request, since }),
             pull: ({ payload: { after, conv, limit } }) => queries.pull(conv, after, limit),
             audience: ({ payload: { atLeast, conv, user } }) =>
-              Effect.map(queries.audience(user, conv, atLeast), (members) => ({ members: members ?? null }))
+              Effect.map(queries.audience(user, conv, atLeast), (members) => ({ members: members ?? null })),
+            receipts: ({ payload: { since, until } }) => queries.receipts(since, until),
+            acquainted: ({ payload: { atLeast, user, users } }) => queries.acquainted(user, users, atLeast)
           })
         })
       )

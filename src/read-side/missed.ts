@@ -1,13 +1,18 @@
 import * as Effect from "effect/Effect"
-import { type ConversationId, dmMembers, type Seq } from "../domain/ids.ts"
+import * as HashMap from "effect/HashMap"
+import { NAMED_RECEIPTS_MAX, receiptOf } from "../domain/conversation.ts"
+import { type ConversationId, dmMembers, type Seq, type UserId } from "../domain/ids.ts"
 import { partitionOf, type Vector } from "../domain/partition.ts"
 import { REPLAY_PER_CONVERSATION, REPLAY_TOTAL } from "../domain/protocol/limits.ts"
 import type { EventReader, LogUnavailable } from "../write-side/EventLog.ts"
-import type { MissedConversation, MissedRequest } from "./Queries.ts"
+import type { MissedConversation, MissedReceipt, MissedRequest } from "./Queries.ts"
 import type { InboxEntry } from "./ReadModels.ts"
 
 /** Events read first when looking for where a cursor stands in a conversation: most devices missed a few. */
 const FIRST_LOOK = 10
+/** Events that are looked through for marks, and at once: what comes in within some seconds. */
+const MARKED_EVENTS = 10_000
+const MARKED_PAGE = 500
 
 /**
  * Whether the cursor can be used: it is of this log (the edge has seen to that) and not ahead of it, as one is that was given before the log was put
@@ -93,4 +98,42 @@ const seqAt = Effect.fnUntraced(function* (
     if (limit === REPLAY_PER_CONVERSATION) return events[0]!.seq - 1
   }
   return undefined
+})
+
+/** What was marked after `since` and up to `until`, as it is now: of every user, and in large groups the counts of the furthest mark. */
+export const missedReceipts = Effect.fnUntraced(function* (
+  log: EventReader,
+  since: Vector,
+  until: Vector
+): Effect.fn.Return<ReadonlyArray<MissedReceipt>, LogUnavailable> {
+  const marked = new Map<ConversationId, Map<UserId, Seq>>()
+  let read = 0
+  for (const [partition, last] of until.entries()) {
+    let after = since[partition] ?? 0
+    while (after < last && read < MARKED_EVENTS) {
+      const events = yield* log.read(partition, after, Math.min(MARKED_PAGE, last - after))
+      if (events.length === 0) break
+      for (const event of events) {
+        if (event.type !== "marked") continue
+        let users = marked.get(event.conv)
+        if (users === undefined) marked.set(event.conv, (users = new Map<UserId, Seq>()))
+        users.set(event.by, Math.max(users.get(event.by) ?? 0, event.data.seen ?? 0, event.data.delivered ?? 0))
+      }
+      read += events.length
+      after = events.at(-1)!.position
+    }
+  }
+  const found: Array<MissedReceipt> = []
+  for (const [conv, marks] of marked) {
+    const state = yield* log.conversation(conv)
+    if (state === undefined) continue
+    const users = [...HashMap.keys(state.members)]
+    const furthest = Math.max(...marks.values())
+    for (const user of marks.keys()) {
+      if (!HashMap.has(state.members, user)) continue
+      found.push({ receipt: receiptOf(state, user, furthest), users })
+      if (users.length > NAMED_RECEIPTS_MAX) break
+    }
+  }
+  return found
 })

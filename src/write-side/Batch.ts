@@ -5,11 +5,11 @@ import {
   type Conversation,
   evolve,
   initial,
-  type Member,
   memberOf,
   NAMED_RECEIPTS_MAX,
   newMember,
-  receiptCounts
+  type ReceiptChange,
+  receiptOf as changeOf
 } from "../domain/conversation.ts"
 import { decide, type Prior } from "../domain/decide.ts"
 import {
@@ -21,7 +21,7 @@ import {
   type TimelineEvent
 } from "../domain/events.ts"
 import type { ConversationId, Seq, UserId } from "../domain/ids.ts"
-import type { Answer, ReceiptChange } from "../platform/Router.ts"
+import type { Answer } from "../platform/Router.ts"
 import type { AppendBatch, MemberRow, PartitionHead, PartitionRun, Prepared, PrepareRequest } from "./EventLog.ts"
 import type { CommandBatch } from "./CommandBus.ts"
 
@@ -182,7 +182,7 @@ export class Batch {
         } else {
           // Marks change the set of members but not who they are.
           recipientsOf.set(after.members, recipients(before))
-          outgoing.push(receiptOf(after, event, command))
+          outgoing.push(receiptOf(after, event))
         }
       }
     }
@@ -271,29 +271,15 @@ const answerTo = (
   }
 })
 
-/** How far a member is; without what they have not reached at all, since 0 is no seq. */
-const reached = (member: Member | undefined): { readonly delivered?: Seq; readonly seen?: Seq } => {
-  if (member === undefined || member.delivered === 0) return {}
-  return { delivered: member.delivered, ...(member.seen === 0 ? {} : { seen: member.seen }) }
-}
-
-const receiptOf = (
-  after: Conversation,
-  event: StoredEvent & { readonly type: "marked" },
-  command: Command
-): Outgoing => {
-  const member = memberOf(after, event.by)
+/** What the others are told of a mark, given the conversation with it or later. */
+export const receiptOf = (after: Conversation, event: StoredEvent & { readonly type: "marked" }): Outgoing => {
   const seq = event.data.seen ?? event.data.delivered ?? 0
-  const counted = HashMap.size(after.members) > NAMED_RECEIPTS_MAX
   return {
     _tag: "Receipt",
     conv: event.conv,
     recipients: recipients(after),
-    session: command.origin.session,
-    counted,
-    receipt: () =>
-      counted
-        ? { conv: event.conv, seq, ...receiptCounts(after, seq) }
-        : { conv: event.conv, user: event.by, ...reached(member) }
+    session: event.origin?.session ?? "",
+    counted: HashMap.size(after.members) > NAMED_RECEIPTS_MAX,
+    receipt: () => changeOf(after, event.by, seq)
   }
 }

@@ -5,12 +5,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
+import { initial } from "../domain/conversation.ts"
 import { isTimeline, removedBy, type StoredEvent } from "../domain/events.ts"
 import type { ConversationId, UserId } from "../domain/ids.ts"
 import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
 import { about, Tracing, type TracingOn } from "../platform/Tracing.ts"
 import { type NodeItem, Router, type RouterUnavailable } from "../platform/Router.ts"
-import type { Outgoing } from "./Batch.ts"
+import { type Outgoing, receiptOf } from "./Batch.ts"
 import { EventBus, type EventBusUnavailable } from "./EventBus.ts"
 import { EventLog, type LogUnavailable, type OutboxEntry, type PartitionHead } from "./EventLog.ts"
 
@@ -25,7 +26,7 @@ const SWEEP_ENTRIES = 100
 export const SWEEP_AFTER_MS = 2_000
 /** Events that are read at once from the log, and published at once. */
 const READ_EVENTS = 500
-/** Conversations whose counts are owed; the oldest are dropped, since counts are repeated by the next mark. */
+/** Conversations whose counts are owed; when there are more they are told at once. */
 const OWED_COUNTS = 10_000
 
 /** What a commit has to tell. */
@@ -151,6 +152,8 @@ class RelayLive {
   readonly #router: Router["Service"]
   /** Relayed and not yet removed. */
   readonly relayed: Array<OutboxEntry> = []
+  /** Relayed but for counts that are owed: they stay in the outbox for so long, so that a crash does not lose these. */
+  #unpaid: Array<OutboxEntry> = []
   /** Entries that this process will relay from memory, so that its own sweep leaves them alone. */
   readonly #expected = new Set<string>()
   /** How far each owned partition is relayed without a gap, and whether all nodes have been told. */
@@ -198,6 +201,7 @@ class RelayLive {
     const from = Date.now()
     yield* untilDone(this.#toNodes(outgoing, progress)).pipe(about(this.#tracing, () => followedIn(outgoing)))
     if (this.#tracing !== undefined) this.#trace(this.#tracing, outgoing, from)
+    if (this.#owedCounts.size > OWED_COUNTS) yield* this.#payCounts()
   })
 
   #trace(tracing: TracingOn, outgoing: ReadonlyArray<Outgoing>, from: number): void {
@@ -212,12 +216,14 @@ class RelayLive {
       ([partition, runs]) => Effect.forEach(runs, (run) => this.#toBus(partition, run), { discard: true }),
       { concurrency: "unbounded", discard: true }
     )
-    for (const { at, events } of commits) {
+    for (const { at, events, outgoing } of commits) {
+      const isOwing = outgoing.some((item) => item._tag === "Receipt" && item.counted)
       for (const [partition, run] of events) {
         if (run.length === 0) continue
         const entry = { partition, from: run[0]!.position, to: run[run.length - 1]!.position, at }
         this.#expected.delete(entryKey(partition, entry.from))
-        this.relayed.push(entry)
+        if (isOwing) this.#unpaid.push(entry)
+        else this.relayed.push(entry)
         this.#advance(partition, entry.to)
       }
     }
@@ -246,7 +252,8 @@ class RelayLive {
         if (item._tag === "Answer") {
           streamOf(streams, item.node).push({ _tag: "Answer", answer: item.answer })
         } else if (item._tag === "Receipt" && item.counted) {
-          this.#owe(item)
+          // The newest counts of a conversation are all that is told.
+          this.#owedCounts.set(item.conv, item)
         } else {
           this.#address(streams, routes, item)
         }
@@ -288,11 +295,6 @@ class RelayLive {
     }
   }
 
-  #owe(item: Extract<Outgoing, { readonly _tag: "Receipt" }>): void {
-    this.#owedCounts.set(item.conv, item)
-    if (this.#owedCounts.size > OWED_COUNTS) this.#owedCounts.delete(this.#owedCounts.keys().next().value!)
-  }
-
   readonly recover = Effect.fnUntraced(
     { self: this },
     function* (this: RelayLive, heads: ReadonlyArray<PartitionHead>) {
@@ -302,7 +304,7 @@ class RelayLive {
         const until = Number.MAX_SAFE_INTEGER
         while (true) {
           // Those that are relayed and not yet removed come first, and must not hide the others.
-          const limit = SWEEP_ENTRIES + this.relayed.length
+          const limit = SWEEP_ENTRIES + this.relayed.length + this.#unpaid.length
           const all = yield* this.#log.outbox({ until, limit, partition })
           const entries = all.filter((entry) => !this.#isMine(entry))
           if (entries.length === 0) break
@@ -320,10 +322,9 @@ class RelayLive {
   }
 
   #isMine(entry: OutboxEntry): boolean {
-    return (
-      this.#expected.has(entryKey(entry.partition, entry.from)) ||
-      this.relayed.some((done) => done.partition === entry.partition && done.from === entry.from)
-    )
+    const isIt = ({ from, partition }: OutboxEntry): boolean => partition === entry.partition && from === entry.from
+    const isExpected = this.#expected.has(entryKey(entry.partition, entry.from))
+    return isExpected || this.relayed.some(isIt) || this.#unpaid.some(isIt)
   }
 
   /** The events of entries as the log has them, in order, for the members of today and those whom an event removed. */
@@ -336,14 +337,20 @@ class RelayLive {
         while (after < to) {
           const events = yield* this.#log.read(partition, after, Math.min(READ_EVENTS, to - after))
           if (events.length === 0) break
-          const timeline = events.filter(isTimeline)
-          const members = yield* this.#membersOf(new Set(timeline.map(({ conv }) => conv)))
-          const outgoing = timeline.map((event): Outgoing => ({
-            _tag: "Event",
-            event,
-            recipients: [...(members.get(event.conv) ?? []), ...removedBy(event)]
-          }))
-          yield* untilDone(this.#toNodes(outgoing))
+          const states = yield* this.#statesOf(new Set(events.map(({ conv }) => conv)))
+          const outgoing: Array<Outgoing> = []
+          /** As they are now: the last one of each user says all. */
+          const receipts = new Map<string, Outgoing>()
+          for (const event of events) {
+            const state = states.get(event.conv) ?? initial(event.conv)
+            if (isTimeline(event)) {
+              const recipients = [...HashMap.keys(state.members), ...removedBy(event)]
+              outgoing.push({ _tag: "Event", event, recipients })
+            } else if (HashMap.has(state.members, event.by))
+              receipts.set(`${event.conv}\n${event.by}`, receiptOf(state, event))
+          }
+          yield* untilDone(this.#toNodes([...outgoing, ...receipts.values()]))
+          yield* this.#payCounts()
           yield* this.#toBus(partition, events)
           after = events[events.length - 1]!.position
         }
@@ -351,23 +358,19 @@ class RelayLive {
     }
   )
 
-  readonly #membersOf = Effect.fnUntraced(
+  readonly #statesOf = Effect.fnUntraced(
     { self: this },
     function* (this: RelayLive, convs: ReadonlySet<ConversationId>) {
       const conversations = [...convs]
       const found = yield* this.#log.prepare({ conversations, cids: [], targets: [], openers: [], openedSince: 0 })
-      return new Map(
-        found.conversations.map((state, i) => [
-          conversations[i]!,
-          state === undefined ? [] : [...HashMap.keys(state.members)]
-        ])
-      )
+      return new Map(found.conversations.map((state, i) => [conversations[i]!, state]))
     }
   )
 
   /** Nothing new is handed over any more. */
   readonly drain = Effect.gen({ self: this }, function* (this: RelayLive) {
     while (this.#expected.size > 0) yield* Effect.sleep("10 millis")
+    yield* this.#payCounts()
     const done = this.relayed.splice(0)
     // What cannot be let go of is told twice, by whoever finds it.
     if (done.length > 0) yield* Effect.ignore(this.#log.relayed(done))
@@ -386,15 +389,16 @@ class RelayLive {
   })
 
   readonly #payCounts = Effect.fnUntraced({ self: this }, function* (this: RelayLive) {
-    if (this.#owedCounts.size === 0) return
+    const paid = this.#unpaid.splice(0)
     const owed = [...this.#owedCounts.values()].map((item) => ({ ...item, counted: false }))
     this.#owedCounts.clear()
-    yield* untilDone(this.#toNodes(owed))
+    if (owed.length > 0) yield* untilDone(this.#toNodes(owed))
+    this.relayed.push(...paid)
   })
 
   /** What is in the outbox for longer than it would be if all were well. */
   readonly #overdue = Effect.fnUntraced({ self: this }, function* (this: RelayLive) {
-    const limit = SWEEP_ENTRIES + this.#expected.size + this.relayed.length
+    const limit = SWEEP_ENTRIES + this.#expected.size + this.relayed.length + this.#unpaid.length
     const entries = yield* this.#log.outbox({ until: Number.MAX_SAFE_INTEGER, limit })
     const now = yield* Clock.currentTimeMillis
     const seen = new Map<string, number>()

@@ -120,6 +120,14 @@ export const routerContract = (name: string, open: Effect.Effect<RoutingEnds, ne
         assert.isFalse(online)
         assert.isAtLeast(lastSeen ?? 0, before)
         assert.isAtMost(lastSeen ?? Infinity, Date.now())
+        // Who is said to be gone later was seen when they left.
+        yield* n1.register("ann")
+        yield* n1.register("bob")
+        yield* n1.unregister("bob", 15_000)
+        const bob = (yield* n2.presence(["bob"])).get("bob")
+        assert.isFalse(bob?.online)
+        assert.isAtLeast(bob?.lastSeen ?? 0, before - 15_000)
+        assert.isAtMost(bob?.lastSeen ?? Infinity, Date.now() - 15_000)
       })
     )
 

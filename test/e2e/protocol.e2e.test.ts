@@ -837,12 +837,16 @@ describe("signals", () => {
 
   it("of presence are asked for, watched, and watched no more", async () => {
     const [ann, bob] = await Promise.all([someone("ann"), someone("bob")])
-    const absent = unique("absent")
+    const [absent, fence, stranger] = [unique("absent"), unique("fence"), await someone("stranger")]
     const users = [bob.user, absent]
+    await makeGroup(ann, [...users, fence])
     assert.deepStrictEqual(
       { ...(await ann.ask({ t: "presence", rid: "p", users, watch: true })) },
       { t: "reply", rid: "p", users: { [bob.user]: { online: true }, [absent]: { online: false } } }
     )
+    assert.deepStrictEqual((await ann.ask({ t: "presence", users: [stranger.user] }))["users"], {
+      [stranger.user]: { online: false }
+    })
     const tablet = await connect(bob.user)
     await tablet.leave()
     await bob.leave()
@@ -867,7 +871,6 @@ describe("signals", () => {
     )
     assert.strictEqual((await ann.ask({ t: "presence", users, watch: false })).t, "reply")
     await late.leave()
-    const fence = unique("fence")
     await ann.ask({ t: "presence", users: [fence], watch: true })
     await connect(fence)
     await ann.got("presence", ({ user }) => user === fence)

@@ -65,7 +65,7 @@ const scene = Effect.gen(function* () {
     routing.lose("n1")
     routing.found("n1")
   })
-  return { connect, hub, lose, routing }
+  return { connect, hub, lose }
 })
 
 describe("after a loss of the node's stream", () => {
@@ -106,21 +106,6 @@ describe("after a loss of the node's stream", () => {
       yield* TestClock.adjust("3 seconds")
       const exit = refused.pollUnsafe()
       assert.strictEqual(exit?._tag === "Success" ? exit.value.code : undefined, "unavailable")
-    })
-  )
-
-  it.effect("who watches others is told how they are", () =>
-    Effect.gen(function* () {
-      const { connect, lose, routing } = yield* scene
-      const other = routing.join("n2")
-      yield* other.register("bob")
-      const ann = yield* connect("ann")
-      ann.say({ t: "presence", rid: "1", users: ["bob"], watch: true })
-      yield* TestClock.adjust("1 second")
-      assert.deepStrictEqual(ann.got.splice(0), [{ t: "reply", rid: "1", users: { bob: { online: true } } }])
-      yield* lose
-      yield* TestClock.adjust("6 seconds")
-      assert.deepInclude(ann.got, { t: "presence", user: "bob", online: true })
     })
   )
 

@@ -16,9 +16,10 @@ describe("an edge that is killed (F1)", () => {
     const wsUrl = `${first.url.replace(/^http/, "ws")}/v1/ws`
     const lonely = new RealDevice(wsUrl, "hal", "hal-phone", await devToken(first.url, "hal"))
     lonely.connect()
-    const ann = await httpAs(second.url, "ann")
+    // Everybody may ask about themselves.
+    const hal = await httpAs(second.url, "hal")
     const isOnline = async (): Promise<boolean> => {
-      const { body } = await ann.get("/v1/presence?users=hal")
+      const { body } = await hal.get("/v1/presence?users=hal")
       return (body["users"] as Record<string, { readonly online: boolean }>)["hal"]?.online === true
     }
     await until("hal is shown online", 10_000, isOnline)

@@ -261,6 +261,26 @@ describe("bounds", () => {
     })
   )
 
+  it.live("users of a node that leaves are there for as long as a lease, since they come back elsewhere", () =>
+    Effect.gen(function* () {
+      const { server, writer } = yield* scene
+      const leaving = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const other = yield* makeRouterRedis({ address: server.address, scope: SCOPE, node: "n2", edge: true })
+          yield* other.register("cat")
+          return other.node
+        })
+      )
+      assert.deepStrictEqual((yield* writer.presence(["cat"])).get("cat"), { online: true })
+      // What is appended meanwhile goes nowhere, and holds nobody up.
+      yield* writer.append(leaving, items(0, 10))
+      const offline = Effect.gen(function* () {
+        while ((yield* writer.presence(["cat"])).get("cat")?.online === true) yield* Effect.sleep("20 millis")
+      })
+      yield* within("offline", offline, 6_000)
+    }).pipe(Effect.orDie)
+  )
+
   it.live("what was left by a node that died when nobody was there is swept too", () =>
     Effect.gen(function* () {
       const server = yield* redisServer()

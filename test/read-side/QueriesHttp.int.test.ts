@@ -62,6 +62,7 @@ const everything = Effect.fnUntraced(function* (queries: Queries["Service"]) {
       answers.push(yield* queries.audience(user, conv, heads))
       answers.push(yield* queries.pull(conv, 0, 3))
     }
+    answers.push(yield* queries.acquainted(user, [...history.users, "nobody"].slice(0, 200), heads))
     const first = yield* queries.convs(user, { limit: 2 }, heads)
     answers.push(first, yield* Effect.result(queries.convs(user, { limit: 2, after: "no cursor" }, heads)))
     for (const since of [undefined, heads.map((head) => Math.floor(head / 2))]) {

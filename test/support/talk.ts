@@ -5,7 +5,8 @@ import { devToken, openRaw, type RawClient, type Received } from "./ws.ts"
 /** What is asked and answered, as fields. */
 export type Fields = Readonly<Record<string, unknown>>
 
-const DEADLINE_MS = 15_000
+/** Longer than a user is there after their last connection. */
+const DEADLINE_MS = 25_000
 
 /** A connection that has said hello: it asks, tells, and looks at everything that it was given so far. */
 export interface Talk {

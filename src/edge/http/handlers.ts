@@ -7,7 +7,6 @@ import { sortedUsers } from "../../domain/commands.ts"
 import { groupConversation } from "../../domain/groupId.ts"
 import { countCharacters, hasAtMost } from "../../domain/ids.ts"
 import { PAGES } from "../../domain/protocol/limits.ts"
-import { Router } from "../../platform/Router.ts"
 import { Queries, type QueryRefused } from "../../read-side/Queries.ts"
 import { Auth } from "../auth/Auth.ts"
 import { Hub, type CommandRefused, type Persisted } from "../Hub.ts"
@@ -43,7 +42,6 @@ const layerMessages = (bodyChars: number) =>
     Effect.fnUntraced(function* (handlers) {
       const hub = yield* Hub
       const queries = yield* Queries
-      const router = yield* Router
       return handlers.handleAll({
         conversations: Effect.fnUntraced(function* ({ query }) {
           const { user } = yield* CurrentUser
@@ -59,11 +57,15 @@ const layerMessages = (bodyChars: number) =>
           const request = { limit: PAGES.roster.default, ...query, conv: params.conv }
           return yield* answer(queries.roster(user, request, hub.seen()))
         }),
-        presence: ({ query }) =>
-          router.presence(query.users).pipe(
+        presence: Effect.fnUntraced(function* ({ query }) {
+          const { user } = yield* CurrentUser
+          return yield* hub.presence(user, query.users).pipe(
             Effect.map((found) => ({ users: Object.fromEntries(found) })),
-            Effect.catch((error) => Effect.succeed(problem("unavailable", error.message)))
-          ),
+            Effect.catch((error) =>
+              error._tag === "QueryRefused" ? refusal(error) : Effect.succeed(problem("unavailable", error.message))
+            )
+          )
+        }),
         create: Effect.fnUntraced(function* ({ payload }) {
           const { user: by } = yield* CurrentUser
           const { cid, members, title } = payload
