@@ -51,7 +51,10 @@ export class Lease {
     }).pipe(Effect.forever)
   }
 
-  /** In this order, so that a stream that takes items is one of a node that is found. */
+  /**
+   * In this order, so that a stream that takes items is one of a node that is found; and then it is looked whether it still is: a Redis that is emptied in between would leave a
+   * stream by which the node is told how far everybody is, and not what its users are to be given.
+   */
   readonly #join = Effect.fnUntraced({ self: this }, function* (this: Lease, epoch: number): Effect.fn.Return<
     boolean,
     RedisUnavailable
@@ -61,9 +64,12 @@ export class Lease {
     const id = incarnationOf(node, epoch)
     yield* this.#redis.run("join", (client) => pipelined(client, [[named("renewNode"), 1, nodes, id, LEASE_MS, 1]]))
     const commands: Array<RedisCommand> = shards.map(({ routes }) => [named("canary"), 1, routes, id])
-    commands.push([named("join"), 2, lease(node), stream(node), epoch, STREAM_LEASE_MS])
+    commands.push(
+      [named("join"), 2, lease(node), stream(node), epoch, STREAM_LEASE_MS],
+      [named("renewNode"), 1, nodes, id, LEASE_MS, 0]
+    )
     const replies = yield* this.#redis.run("join", (client) => pipelined(client, commands))
-    return replies[replies.length - 1] === 1
+    return replies.slice(-2).every((reply) => reply === 1)
   })
 
   /** Once a second: says that this node is alive, and looks whether what it wrote is still there. */

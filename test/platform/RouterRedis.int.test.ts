@@ -3,7 +3,10 @@ import { Effect, Fiber, Schedule, type Scope } from "effect"
 import { connectRedis, type RedisConnection } from "../../src/platform/RedisConnection.ts"
 import type { NodeItem, Router } from "../../src/platform/Router.ts"
 import { makeRouterRedis } from "../../src/platform/RouterRedis.ts"
-import { makeKeys, shardOf } from "../../src/platform/RouterRedisKeys.ts"
+import { incarnationOf, makeKeys, shardOf } from "../../src/platform/RouterRedisKeys.ts"
+import { Lease } from "../../src/platform/RouterRedisLease.ts"
+import { defineScripts } from "../../src/platform/RouterRedisScripts.ts"
+import { NodeStream } from "../../src/platform/RouterRedisStream.ts"
 import { type Proxy, tcpProxy } from "../support/proxy.ts"
 import { redisAddress, redisServer, type RedisServer } from "../support/redis-server.ts"
 
@@ -83,6 +86,31 @@ const fill = ({ writer }: Scene) =>
     (i) => writer.append("n1", items(i * 100, i * 100 + 100)),
     { discard: true }
   )
+
+describe("a node that joins", () => {
+  it.live("is found by the others before its stream takes anything, also when Redis is emptied meanwhile", () =>
+    Effect.gen(function* () {
+      const server = yield* redisServer()
+      const redis = yield* connectRedis({ address: server.address, name: "test" })
+      defineScripts(redis)
+      let steps = 0
+      const emptied: RedisConnection = {
+        ...redis,
+        // After its first step: it is among the nodes, and has no lease yet.
+        run: (operation, work) =>
+          operation === "join" && ++steps === 1
+            ? Effect.tap(redis.run(operation, work), () => redis.run("flush", (client) => client.flushall()))
+            : redis.run(operation, work)
+      }
+      const stream = new NodeStream("n1", keys)
+      yield* Effect.forkScoped(new Lease(emptied, keys, stream, () => true).keep)
+      yield* within("it joins", stream.live.await)
+      assert.isAbove(steps, 2)
+      const known = yield* redis.run("look", (client) => client.zrange(keys.nodes, "0", "-1"))
+      assert.deepStrictEqual(known, [incarnationOf("n1", stream.epoch)])
+    })
+  )
+})
 
 describe("what is lost in Redis is found and repaired", () => {
   found("everything is flushed", (all) => command(all, "FLUSHALL"))
