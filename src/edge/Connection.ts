@@ -250,7 +250,7 @@ export class Connection {
       return undefined
     }
     const now = this.node.now()
-    const wait = this.allowance.take(now, decoded._tag === "Success" && "cid" in decoded.success)
+    const wait = this.allowance.take(now, decoded._tag === "Success" && isForCommands(decoded.success))
     if (wait > 0) {
       const { cid, rid } = (decoded._tag === "Failure" ? decoded.failure : decoded.success) as Named
       const { bodyChars, perSecond } = this.node.limits
@@ -464,6 +464,9 @@ export class Connection {
     return this.#closing
   }
 }
+
+/** Commands; and the hello, so that both counts are the same for one who does nothing but talk. */
+const isForCommands = (frame: ClientFrame): boolean => "cid" in frame || frame.t === "hello"
 
 const isHello = (value: unknown): boolean =>
   typeof value === "object" && value !== null && (value as { readonly t?: unknown }).t === "hello"
