@@ -12,7 +12,8 @@ const PROCESS = [
   "event_loop_lag_milliseconds",
   "gc_milliseconds_total",
   "cpu_milliseconds_total",
-  'closes_total{code="4001"}'
+  'closes_total{code="4001"}',
+  'connects_refused_total{reason="full"}'
 ]
 const EDGE = [
   "connections",
@@ -72,7 +73,7 @@ const OF_ENGINES = [
   "redis_replica_lag_bytes"
 ]
 
-const LABELS = new Set(["code", "le", "method", "state", "status"])
+const LABELS = new Set(["code", "le", "method", "reason", "state", "status"])
 
 /** Everything of ours that a process tells, by its name with its labels. */
 const told = async (url: string): Promise<ReadonlyMap<string, string>> => {
