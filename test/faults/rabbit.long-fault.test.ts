@@ -2,7 +2,7 @@
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readFileSync } from "node:fs"
-import { deleteQueues, queuesOf } from "../support/fault-rabbit.ts"
+import { deleteQueues, queuesOf, waitingIn } from "../support/fault-rabbit.ts"
 import { scene } from "../support/fault-scene.ts"
 import { TAKEN_OVER_MS, until } from "../support/fault-tools.ts"
 import { privateMongo, type PrivateRabbit, privateRabbit } from "../support/privateEngines.ts"
@@ -102,10 +102,11 @@ describe("commands that are deleted with their queue (F12)", () => {
     await load.progress(150)
     const { commands } = await log((one) => Effect.succeed(queuesOf(one.id, one.partitions)))
     writer.pause()
-    const heard = Date.now()
-    // More than a consumer is given ahead, in every queue.
-    await load.until("commands wait", 20_000, () => load.heard(heard, Date.now(), isSent) > 250)
-    await deleteQueues(rabbit.url, commands.slice(0, 2))
+    const doomed = commands.slice(0, 2)
+    await load.until("more waits in both than their consumer was given ahead", 20_000, async () =>
+      (await waitingIn(rabbit.url, doomed)).every((count) => count > 0)
+    )
+    await deleteQueues(rabbit.url, doomed)
     writer.resume()
     await load.everyPartitionMoves(40_000)
     assert.match(writer.output, /commands of the edge \S+ before its batch \d+ are lost/)
@@ -113,9 +114,6 @@ describe("commands that are deleted with their queue (F12)", () => {
     await load.settle({ recoverMs: 60_000, except: ["I5"] })
   })
 })
-
-const isSent = ({ state, t }: { readonly t: string; readonly [field: string]: unknown }): boolean =>
-  t === "ack" && state === "sent"
 
 describe("a channel that the server closes (F12)", () => {
   it("is opened again, and what was not acked on it comes again", async () => {

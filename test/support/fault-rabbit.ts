@@ -34,6 +34,14 @@ export const putInto = (url: string, queue: string, contents: ReadonlyArray<stri
     if (isMissing) throw new Error(`There is no queue ${queue}`)
   })
 
+/** How many messages of each queue wait and were given to no consumer yet. */
+export const waitingIn = (url: string, queues: ReadonlyArray<string>): Promise<ReadonlyArray<number>> =>
+  withChannel(url, async (channel) => {
+    const counts: Array<number> = []
+    for (const queue of queues) counts.push((await channel.checkQueue(queue)).messageCount)
+    return counts
+  })
+
 /** Deletes queues with all that is in them. */
 export const deleteQueues = (url: string, queues: ReadonlyArray<string>): Promise<void> =>
   withChannel(url, async (channel) => {
