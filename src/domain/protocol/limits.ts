@@ -60,7 +60,7 @@ export const DEFAULTS = {
   newDmsPerHour: 60,
   userConnections: 20,
   connections: 20_000,
-  connectsPerSecond: 1_000,
+  connectsPerSecond: 2_000,
   liveHedgeMs: 250
 } as const
 /** The most that the `LIMIT_` settings may be set to. */
