@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { TestClock } from "effect/testing"
-import { Auth, Unauthorized } from "../../src/edge/auth/Auth.ts"
 import { Edge, layerHub } from "../../src/edge/Edge.ts"
 import { Hub } from "../../src/edge/Hub.ts"
 import { Router } from "../../src/platform/Router.ts"
@@ -11,16 +10,9 @@ import { layerMemory as layerReadModels, makeReadModelsEngine } from "../../src/
 import { layerMemory as layerCommands, makeMemoryBroker } from "../../src/write-side/CommandBusMemory.ts"
 import { LogHeads } from "../../src/write-side/EventLog.ts"
 import { layerMemory as layerLog, makeMemoryLog } from "../../src/write-side/EventLogMemory.ts"
+import { trusting } from "../support/trusting.ts"
 
 const LIMITS = { perSecond: 100, burst: 100, inFlight: 100, bodyChars: 1000, userConnections: 5 }
-
-const auth = Layer.succeed(Auth, {
-  mode: "dev",
-  verify: (token) => Effect.succeed({ user: token, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueDev: (user) => Effect.succeed({ token: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueTicket: (user) => Effect.succeed({ ticket: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  redeemTicket: () => Effect.fail(new Unauthorized({ message: "There are no tickets here." }))
-})
 
 type Frame = Record<string, unknown>
 
@@ -37,7 +29,7 @@ const scene = Effect.gen(function* () {
   const context = yield* Layer.build(
     layerHub.pipe(
       Layer.provideMerge(Edge.layer(LIMITS)),
-      Layer.provideMerge(Layer.mergeAll(layerQueries, LogHeads.layer, auth)),
+      Layer.provideMerge(Layer.mergeAll(layerQueries, LogHeads.layer, trusting)),
       Layer.provideMerge(shared)
     )
   )

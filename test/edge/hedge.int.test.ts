@@ -1,7 +1,6 @@
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { TestClock } from "effect/testing"
-import { Auth, Unauthorized } from "../../src/edge/auth/Auth.ts"
 import { Edge } from "../../src/edge/Edge.ts"
 import { layerMemory as layerRouter } from "../../src/platform/RouterMemory.ts"
 import { layer as layerQueries } from "../../src/read-side/QueriesLive.ts"
@@ -9,20 +8,13 @@ import { layerMemory as layerReadModels, makeReadModelsEngine } from "../../src/
 import { layerMemory as layerCommands, makeMemoryBroker } from "../../src/write-side/CommandBusMemory.ts"
 import { LogHeads } from "../../src/write-side/EventLog.ts"
 import { layerMemory as layerLog, makeMemoryLog } from "../../src/write-side/EventLogMemory.ts"
+import { trusting } from "../support/trusting.ts"
 
 const PARTITIONS = 4
 const LIMITS = { perSecond: 1e6, burst: 1e6, inFlight: 1e6, bodyChars: 1000, userConnections: 5 }
 
-const auth = Layer.succeed(Auth, {
-  mode: "dev",
-  verify: (token) => Effect.succeed({ user: token, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueDev: (user) => Effect.succeed({ token: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueTicket: (user) => Effect.succeed({ ticket: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  redeemTicket: () => Effect.fail(new Unauthorized({ message: "There are no tickets here." }))
-})
-
 const edge = Edge.layer(LIMITS, 250).pipe(
-  Layer.provide(Layer.mergeAll(layerQueries, LogHeads.layer, auth)),
+  Layer.provide(Layer.mergeAll(layerQueries, LogHeads.layer, trusting)),
   Layer.provide(
     Layer.mergeAll(
       layerLog(makeMemoryLog(PARTITIONS)),

@@ -1,7 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, type Scope } from "effect"
 import { dmConversation } from "../../src/domain/ids.ts"
-import { Auth, Unauthorized } from "../../src/edge/auth/Auth.ts"
 import { decodeCursor } from "../../src/edge/cursor.ts"
 import { Edge } from "../../src/edge/Edge.ts"
 import type { Transport } from "../../src/edge/Transport.ts"
@@ -18,18 +17,11 @@ import { LogHeads } from "../../src/write-side/EventLog.ts"
 import { Relay } from "../../src/write-side/Relay.ts"
 import { type Proxy, tcpProxy } from "../support/proxy.ts"
 import { redisAddress, redisServer, type RedisServer } from "../support/redis-server.ts"
+import { trusting } from "../support/trusting.ts"
 
 const PARTITIONS = 4
 const USERS = Array.from({ length: 20 }, (_, i) => `user${String(i).padStart(2, "0")}`)
 const LIMITS = { perSecond: 1e6, burst: 1e6, inFlight: 1e6, bodyChars: 1000, userConnections: 5 }
-
-const auth = Layer.succeed(Auth, {
-  mode: "dev",
-  verify: (token) => Effect.succeed({ user: token, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueDev: (user) => Effect.succeed({ token: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueTicket: (user) => Effect.succeed({ ticket: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  redeemTicket: () => Effect.fail(new Unauthorized({ message: "There are no tickets here." }))
-})
 
 /** A connection that is never closed, and what it was given. */
 class Client {
@@ -138,7 +130,7 @@ const survives = (name: string, fault: (scene: Scene) => Effect.Effect<void, unk
       const router = (node: string, port: number) =>
         layerRedis({ address: redisAddress(`redis://127.0.0.1:${port}`), scope: "losses", node, edge: node === "n1" })
       const edgeLayer = Edge.layer(LIMITS).pipe(
-        Layer.provide(Layer.mergeAll(layerQueries, LogHeads.layer, auth)),
+        Layer.provide(Layer.mergeAll(layerQueries, LogHeads.layer, trusting)),
         Layer.provide(router("n1", proxy.port))
       )
       const writeLayer = Layer.mergeAll(Relay.layer, Projector.layer).pipe(Layer.provide(router("w1", server.port)))

@@ -1,6 +1,5 @@
 import { Clock, Effect, Layer, type Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { Auth, Unauthorized } from "../../src/edge/auth/Auth.ts"
 import { Edge, layerHub } from "../../src/edge/Edge.ts"
 import { Hub } from "../../src/edge/Hub.ts"
 import type { Node } from "../../src/edge/Node.ts"
@@ -15,20 +14,12 @@ import { layerMemory as layerEvents, makeMemoryEventBus } from "../../src/write-
 import { LogHeads } from "../../src/write-side/EventLog.ts"
 import { layerMemory as layerLog, makeMemoryLog } from "../../src/write-side/EventLogMemory.ts"
 import { Relay } from "../../src/write-side/Relay.ts"
+import { trusting } from "./trusting.ts"
 
 export type Given = Readonly<Record<string, unknown>>
 
 const PARTITIONS = 4
 const LIMITS = { perSecond: 1e6, burst: 1e6, inFlight: 1e6, bodyChars: 1000, userConnections: 20 }
-
-/** Whoever says who they are is believed. */
-const auth = Layer.succeed(Auth, {
-  mode: "dev",
-  verify: (token) => Effect.succeed({ user: token, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueDev: (user) => Effect.succeed({ token: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueTicket: (user) => Effect.succeed({ ticket: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  redeemTicket: () => Effect.fail(new Unauthorized({ message: "There are no tickets here." }))
-})
 
 /** One connection, as a client has it: everything that it was given, in order. */
 export interface Device {
@@ -89,7 +80,7 @@ export const edges = Effect.fnUntraced(function* (count: number): Effect.fn.Retu
     const context = yield* Layer.build(
       layerHub.pipe(
         Layer.provideMerge(Edge.layer(LIMITS)),
-        Layer.provideMerge(Layer.mergeAll(layerQueries, LogHeads.layer, auth)),
+        Layer.provideMerge(Layer.mergeAll(layerQueries, LogHeads.layer, trusting)),
         Layer.provideMerge(Layer.sync(Router, () => routing.join(name))),
         Layer.provideMerge(layerCommands(broker, name)),
         Layer.provideMerge(Layer.succeedContext(shared)),

@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
-import { Auth, Unauthorized } from "../../src/edge/auth/Auth.ts"
 import { Edge } from "../../src/edge/Edge.ts"
 import { atLeast } from "../../src/domain/partition.ts"
 import { makeMemoryRouting, type MemoryRouting } from "../../src/platform/RouterMemory.ts"
@@ -36,6 +35,7 @@ import { Observer } from "./sim-observer.ts"
 import { type Fault, Interference } from "./sim-handles.ts"
 import { Loop, makeRandom, type Process, type Random } from "./sim-loop.ts"
 import type { Server } from "./sim-client.ts"
+import { trusting } from "./trusting.ts"
 
 /** What a world consists of. */
 export interface WorldOptions {
@@ -361,19 +361,10 @@ const SKEWS = [0, 0, 0, 800, -800]
 /** Small enough to be reached, large enough not to be in the way. */
 const LIMITS = { perSecond: 20, burst: 100, inFlight: 40, bodyChars: 1000, userConnections: 5 }
 
-/** Whoever says who they are is believed. */
-const auth = Layer.succeed(Auth, {
-  mode: "dev",
-  verify: (token) => Effect.succeed({ user: token, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueDev: (user) => Effect.succeed({ token: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  issueTicket: (user) => Effect.succeed({ ticket: user, expiresAt: Number.MAX_SAFE_INTEGER }),
-  redeemTicket: () => Effect.fail(new Unauthorized({ message: "There are no tickets here." }))
-})
-
 const edgeLayer = Edge.layer(LIMITS).pipe(
   Layer.provide(queriesLayer),
   Layer.provide(LogHeads.layer),
-  Layer.provide(auth)
+  Layer.provide(trusting)
 )
 
 const isConsumer = (result: unknown): result is CommandConsumer =>
