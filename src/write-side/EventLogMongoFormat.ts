@@ -50,6 +50,13 @@ export interface HeadDoc {
   readonly outbox: Readonly<Record<string, readonly [to: number, at: number]>>
 }
 
+/** Who claims a partition, or did: in `meta`, see {@link claimId}. */
+export interface ClaimDoc {
+  readonly _id: string
+  /** The server sessions of those who claimed and were not ended by another one's claim since: few. */
+  readonly sessions: ReadonlyArray<Binary>
+}
+
 /** What the newest event of a conversation does not say of it. Missing for those that have nothing of it. */
 export interface ConversationDoc {
   readonly _id: ConversationId
@@ -82,6 +89,8 @@ export interface LogDoc {
 
 /** Names the epoch, so that a head is fenced by its id: an update that looks at anything else costs mongod more than twice as much. */
 export const headId = (partition: number, epoch: number): string => `${partition}/${epoch}`
+
+export const claimId = (partition: number): string => `claim/${partition}`
 
 export const memberId = (conv: ConversationId, user: UserId): string => `${conv} ${user}`
 
@@ -201,6 +210,7 @@ export const indexes: ReadonlyArray<readonly [collection: string, index: Documen
 
 export const collectionsOf = (db: Db) => ({
   meta: db.collection<{ readonly _id: string }>(COLLECTIONS.meta),
+  claims: db.collection<ClaimDoc>(COLLECTIONS.meta),
   heads: db.collection<HeadDoc>(COLLECTIONS.heads),
   events: db.collection<EventDoc>(COLLECTIONS.events),
   conversations: db.collection<ConversationDoc>(COLLECTIONS.conversations),

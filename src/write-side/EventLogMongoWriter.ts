@@ -4,6 +4,7 @@ import type { ConversationId, Seq } from "../domain/ids.ts"
 import type { MongoConnection } from "../platform/MongoConnection.ts"
 import type { AppendBatch, OutboxEntry, PartitionHead, PartitionRun } from "./EventLog.ts"
 import {
+  claimId,
   type Collections,
   collectionsOf,
   edgeOf,
@@ -141,8 +142,8 @@ export class Writer {
   }
 
   /**
-   * The sessions of the former owners are ended first: one that was stopped within its transaction would hold the head for a minute. That is done before
-   * every try, since an owner that is well goes on until it finds that it is none.
+   * The sessions of the former owners are ended first, and those of others who claimed: one that died or was stopped within its transaction would hold the head for a minute. That
+   * is done before every try, since an owner that is well goes on until it finds that it is none.
    */
   async claim(
     partitions: ReadonlyArray<number>,
@@ -158,7 +159,10 @@ export class Writer {
       signal,
       retried: this.#retried,
       work: async () => {
-        await this.#endSessions(await this.#is.heads.find(claimed, { projection: { session: 1 } }).toArray())
+        const rivals = await this.#announce(partitions)
+        const owners = await this.#is.heads.find(claimed, { projection: { session: 1 } }).toArray()
+        await this.#endSessions([...owners.map((head) => head.session), ...rivals])
+        await this.#forgetRivals(partitions, rivals)
         const heads = await this.#is.heads.find(claimed, { session: this.#session }).toArray()
         const operations: Array<Operation> = []
         const raised = heads.map((head) => {
@@ -307,8 +311,35 @@ export class Writer {
     return { matched }
   }
 
-  async #endSessions(heads: ReadonlyArray<{ readonly session: Binary | null }>): Promise<void> {
-    const ids = new Map(heads.flatMap(({ session }) => (session === null ? [] : [[session.toString("hex"), session]])))
+  /**
+   * Says who is about to claim, before the transaction that does: the heads name it only once that is committed. Answers who else has said so and was not ended
+   * since.
+   */
+  async #announce(partitions: ReadonlyArray<number>): Promise<ReadonlyArray<Binary>> {
+    const own = this.#session.id!.id
+    await this.#is.claims.bulkWrite(
+      partitions.map((partition) => ({
+        updateOne: { filter: { _id: claimId(partition) }, update: { $addToSet: { sessions: own } }, upsert: true }
+      })),
+      { ordered: false, maxTimeMS: WRITE_MS }
+    )
+    const claims = await this.#is.claims.find({ _id: { $in: partitions.map(claimId) } }).toArray()
+    return claims.flatMap(({ sessions }) =>
+      sessions.filter((session) => session.toString("hex") !== own.toString("hex"))
+    )
+  }
+
+  async #forgetRivals(partitions: ReadonlyArray<number>, rivals: ReadonlyArray<Binary>): Promise<void> {
+    if (rivals.length === 0) return
+    await this.#is.claims.updateMany(
+      { _id: { $in: partitions.map(claimId) } },
+      { $pullAll: { sessions: [...rivals] } },
+      { maxTimeMS: WRITE_MS }
+    )
+  }
+
+  async #endSessions(sessions: ReadonlyArray<Binary | null>): Promise<void> {
+    const ids = new Map(sessions.flatMap((session) => (session === null ? [] : [[session.toString("hex"), session]])))
     if (ids.size === 0) return
     await this.#mongo.client.db("admin").command({ killSessions: [...ids.values()].map((id) => ({ id })) })
   }

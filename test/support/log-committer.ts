@@ -52,7 +52,7 @@ export class LogCommitter {
     log: Log,
     options: { readonly owner?: string; readonly edge?: string; readonly partitions?: ReadonlyArray<number> } = {}
   ) {
-    const committer = new LogCommitter(log, options.edge ?? `edge-${++made}`)
+    const committer = new LogCommitter(log, options.edge ?? `edge-${process.pid}-${++made}`)
     const partitions = options.partitions ?? Array.from({ length: log.partitions }, (_, partition) => partition)
     for (const head of yield* log.claim(partitions, options.owner ?? "test")) committer.heads.set(head.partition, head)
     return committer

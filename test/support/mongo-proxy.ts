@@ -7,6 +7,8 @@ export interface MongoProxy {
   readonly port: number
   /** The answers to the next calls of this command, `times` of them, are lost, and their connections with them; the server has carried them out. */
   readonly lose: (command: string, times: number) => void
+  /** Calls of this command do not arrive any more, nor anything after them on their connections: as if whoever made them stood still. */
+  readonly hold: (command: string) => void
 }
 
 /** A proxy on a free loopback port in front of one mongod. */
@@ -14,6 +16,7 @@ export const mongoProxy = (target: number): Effect.Effect<MongoProxy, never, Sco
   Effect.gen(function* () {
     const sockets = new Set<net.Socket>()
     let losing = { command: "", times: 0 }
+    let held: string | undefined
     const keep = (socket: net.Socket): net.Socket => {
       sockets.add(socket)
       return socket.on("error", () => {}).on("close", () => sockets.delete(socket))
@@ -22,7 +25,10 @@ export const mongoProxy = (target: number): Effect.Effect<MongoProxy, never, Sco
       keep(client)
       const upstream = keep(net.connect(target, "127.0.0.1"))
       let lost = false
+      let isHeld = false
       client.on("data", (data) => {
+        isHeld ||= held !== undefined && data.includes(held)
+        if (isHeld) return
         if (losing.times > 0 && data.includes(losing.command)) {
           losing.times--
           lost = true
@@ -50,6 +56,7 @@ export const mongoProxy = (target: number): Effect.Effect<MongoProxy, never, Sco
     )
     return {
       port: (server.address() as net.AddressInfo).port,
-      lose: (command, times) => void (losing = { command, times })
+      lose: (command, times) => void (losing = { command, times }),
+      hold: (command) => void (held = command)
     }
   })

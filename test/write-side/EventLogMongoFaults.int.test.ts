@@ -69,6 +69,16 @@ const untilTransactionWaits = Effect.promise(async () => {
   while ((await admin.db("admin").aggregate(sessions).toArray()).length === 0);
 })
 
+/** A log by a way that can be broken, and its address without that. */
+const proxied = Effect.gen(function* () {
+  const proxy = yield* mongoProxy(mongo.port)
+  const url = fresh()
+  const through = new URL(url)
+  through.port = String(proxy.port)
+  through.search = "directConnection=true"
+  return { proxy, url, log: yield* openMongoLog(through.toString()) }
+})
+
 describe("EventLog in MongoDB: what the server refuses for now (F8)", () => {
   for (const [code, command] of [
     [112, "bulkWrite"],
@@ -138,15 +148,6 @@ describe("EventLog in MongoDB: what the server refuses for now (F8)", () => {
 })
 
 describe("EventLog in MongoDB: answers that do not come (F7)", () => {
-  const proxied = Effect.gen(function* () {
-    const proxy = yield* mongoProxy(mongo.port)
-    const url = fresh()
-    const through = new URL(url)
-    through.port = String(proxy.port)
-    through.search = "directConnection=true"
-    return { proxy, url, log: yield* openMongoLog(through.toString()) }
-  })
-
   for (const times of [1, 2, 6, 7]) {
     it.live(`commits once when ${times} answers to the commit are lost`, () =>
       Effect.gen(function* () {
@@ -216,6 +217,24 @@ describe("EventLog in MongoDB: a committer that is stopped (F3)", () => {
       assert.strictEqual(said.at(-1), "Fenced")
       assert.lengthOf(acked, position)
       yield* checkWhole(log, [...acked, "next"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is taken over from at once, though it is within the transaction in which it claims", () =>
+    Effect.gen(function* () {
+      const { log: stopped, proxy, url } = yield* proxied
+      // The heads do not name it before this arrives.
+      proxy.hold("commitTransaction")
+      const claiming = yield* Effect.forkChild(Effect.result(stopped.claim(PARTITIONS, "stopped")), {
+        startImmediately: true
+      })
+      yield* untilTransactionWaits
+      const log = yield* openMongoLog(url)
+      const began = performance.now()
+      const [head] = yield* log.claim([partition], "next")
+      assert.isBelow(performance.now() - began, 5_000)
+      assert.deepInclude(head, { position: 0, epoch: 1 })
+      yield* Fiber.interrupt(claiming)
     }).pipe(Effect.scoped)
   )
 
