@@ -155,6 +155,13 @@ const refused: { readonly [P in keyof typeof policies]: readonly [RegExp, Readon
     /^MEMBERS is mongodb-0\.mongodb:27017, and MongoDB has other replicas$/,
     broken((find) => (find("ConfigMap", "mongodb").data.MEMBERS = "mongodb-0.mongodb:27017"))
   ],
+  memory: [
+    /^rabbitmq\/rabbitmq may take NaN bytes for itself, of 2147483648 that it is given$/,
+    broken((find) => {
+      const { data } = find("ConfigMap", "rabbitmq")
+      data["rabbitmq.conf"] = data["rabbitmq.conf"].replace(/absolute = .*/, "relative = 0.6")
+    })
+  ],
   outside: [
     /^\/metrics can be asked from outside$|^\/.* can be asked from outside$/,
     broken((find) =>

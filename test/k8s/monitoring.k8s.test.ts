@@ -8,7 +8,7 @@ import { DardaProcess } from "../support/process.ts"
 import { makeGroup, say, talk } from "../support/talk.ts"
 import { ofKind } from "./cluster.ts"
 import { startPods } from "./pods.ts"
-import { checkRules, startPrometheus } from "./prometheus.ts"
+import { checkRules, startPrometheus, testRules } from "./prometheus.ts"
 import { installed, type Manifest, render } from "./render.ts"
 
 const operations = readFileSync(new URL("../../docs/operations.md", import.meta.url), "utf8")
@@ -45,6 +45,48 @@ test.each(alerts.map((alert) => [alert.alert as string, alert] as const))(
     expect(section.length).toBeGreaterThan(40)
   }
 )
+
+/** Which alerts are on after some minutes of these series, each with the labels that are its own. */
+const on = (
+  alertNames: ReadonlyArray<string>,
+  series: Readonly<Record<string, string>>,
+  found: ReadonlyArray<string>
+) => ({
+  interval: "15s",
+  input_series: Object.entries(series).map(([name, values]) => ({ series: name, values })),
+  promql_expr_test: [
+    {
+      expr: `count by (alertname, role) (ALERTS{alertname=~"${alertNames.join("|")}", alertstate="firing"})`,
+      eval_time: "10m",
+      exp_samples: found.map((labels) => ({ labels, value: 1 }))
+    }
+  ]
+})
+
+test("what is not there at all is missed, too, and what has no limit is not full", async () => {
+  const folder = emptyFolder()
+  writeFileSync(join(folder, "rules.yaml"), JSON.stringify({ groups }))
+  const up = (role: string, pod = 0): string => `up{job="darda/darda", pod="${role}-${pod}", role="${role}"}`
+  const gone = ["DardaRoleGone", "DardaMongoDown", "DardaRedisDown"]
+  const well = { [up("edge")]: "1x60", [up("write")]: "1x60", [up("read")]: "1x60" }
+  const engines = { darda_mongodb_up: "1x60", darda_redis_up: "1x60" }
+  const roleGone = (role: string): string => `{alertname="DardaRoleGone", role="${role}"}`
+  const tests = [
+    on(gone, {}, ["edge", "read", "write"].map(roleGone)),
+    on(gone, { ...well, ...engines, [up("edge", 1)]: "0x60" }, []),
+    // No pod of the readers has a place, the writers' do not answer.
+    on(gone, { [up("edge")]: "1x60", [up("write")]: "0x60", ...engines }, ["read", "write"].map(roleGone)),
+    // The writers wait for MongoDB at their start, and tell nothing yet.
+    on(gone, well, [`{alertname="DardaMongoDown"}`, `{alertname="DardaRedisDown"}`]),
+    on(["DardaRedisMemoryHigh"], { darda_redis_memory_bytes: "900x60", darda_redis_memory_limit_bytes: "0x60" }, []),
+    on(["DardaRedisMemoryHigh"], { darda_redis_memory_bytes: "900x60", darda_redis_memory_limit_bytes: "1000x60" }, [
+      `{alertname="DardaRedisMemoryHigh"}`
+    ])
+  ]
+  const file = join(folder, "tests.yaml")
+  writeFileSync(file, JSON.stringify({ rule_files: ["rules.yaml"], evaluation_interval: "15s", tests }))
+  await testRules(file)
+})
 
 /** An alert's expression in two: what is measured, and when it is too much. */
 const parts = (expression: string): readonly [measured: string, comparison: string] => {
@@ -138,8 +180,13 @@ test("every query of the dashboard and of the alerts finds data in what the role
   let last: ReadonlyArray<string> = []
   await eventually(60_000, async () => (last = await missing()).length === 0)
   expect(last).toEqual([])
-  const on = await Promise.all(
+  const alarmed = await Promise.all(
     alerts.map(async ({ alert, expr }) => ((await prometheus.query(expr)).length > 0 ? [alert as string] : []))
   )
-  expect(on.flat()).toEqual([])
+  expect(alarmed.flat()).toEqual([])
+  // RabbitMQ counts its memory against its container's limit, not against the machine's memory.
+  const [limit] = (await prometheus.query("rabbitmq_resident_memory_limit_bytes")) as ReadonlyArray<{
+    readonly value: readonly [number, string]
+  }>
+  expect(Number(limit?.value[1])).toBeLessThanOrEqual(1_200 * 2 ** 20)
 }, 300_000)

@@ -389,6 +389,39 @@ const members: Policy = (objects) => {
   ].filter((problem) => problem !== false)
 }
 
+const UNITS: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 }
+
+/** An amount of memory, in bytes: of Kubernetes (2Gi), RabbitMQ (1200MiB) or Redis (1gb). */
+const bytesOf = (amount = ""): number => {
+  const [, digits, unit = ""] = /^([\d.]+)(?:([kmg])i?b?)?$/i.exec(amount) ?? []
+  return Number(digits ?? NaN) * (UNITS[unit.toLowerCase()] ?? 1)
+}
+
+/** What of a container's limit an engine may be told to fill, the rest being for connections, copies and the system's cache of files. */
+const OWN = { mongod: 0.5, rabbitmq: 0.7, redis: 0.75 }
+
+const memory: Policy = (objects) => {
+  const fileOf = (workload: Manifest, file: string): string => {
+    const { configMap } = podOf(workload).volumes.find(({ name }: Manifest) => name === "config") ?? {}
+    return named(objects, "ConfigMap", configMap?.name)?.data?.[file] ?? ""
+  }
+  const told = (name: string, workload: Manifest, command: ReadonlyArray<string>): number => {
+    if (name === "mongod") return bytesOf(/--wiredTigerCacheSizeGB=(\S+)/.exec(command.join(" "))?.[1]) * UNITS["g"]!
+    const [file, line] =
+      name === "redis"
+        ? (["redis.conf", /^maxmemory (\S+)$/m] as const)
+        : (["rabbitmq.conf", /^vm_memory_high_watermark\.absolute = (\S+)$/m] as const)
+    return bytesOf(line.exec(fileOf(workload, file))?.[1])
+  }
+  return eachContainer(objects, ({ command = [], name, resources: { limits } = {} }, workload, where) => {
+    const share = OWN[name as keyof typeof OWN]
+    if (share === undefined) return []
+    const own = told(name, workload, command)
+    const limit = bytesOf(limits?.memory)
+    return [!(own <= limit * share) && `${where} may take ${own} bytes for itself, of ${limit} that it is given`]
+  })
+}
+
 const outside: Policy = (objects) =>
   each(ofKind(objects, "HTTPRoute"), ({ spec }) =>
     spec.rules.flatMap(({ backendRefs, matches = [] }: Manifest) => [
@@ -454,6 +487,7 @@ export const policies = {
   hashed,
   scaling,
   members,
+  memory,
   outside,
   scraped,
   together

@@ -35,6 +35,12 @@ export const checkRules = async (file: string): Promise<string> => {
   return execFileSync("promtool", ["check", "rules", file], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] })
 }
 
+/** Runs `promtool test rules` on a file of tests; fails with what it says. */
+export const testRules = async (file: string): Promise<void> => {
+  await ensure()
+  execFileSync("promtool", ["test", "rules", file], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] })
+}
+
 export const startPrometheus = async (folder: string, targets: ReadonlyArray<Target>): Promise<Prometheus> => {
   await ensure()
   mkdirSync(folder, { recursive: true })
