@@ -17,6 +17,9 @@ const BATCH_BYTES = 256 * 1024
 export const BUFFER_COMMANDS = 5_000
 export const BUFFER_BYTES = 8 * 1024 * 1024
 
+/** A batch that was not confirmed is published again. Made once: a batch may be of one command. */
+const AGAIN = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")])
+
 /** About what a command takes on the wire, in bytes. */
 export const sizeOf = (command: Command): number =>
   200 +
@@ -72,7 +75,7 @@ export const makeCommandPublisher = (options: {
         const batch = { partition, edge: options.edge, counter: ++buffer.counter, commands: cut(buffer) }
         yield* options.publish(batch).pipe(
           Effect.tapError((error) => quiet.warn("Publishing commands", error.message)),
-          Effect.retry(Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")]))
+          Effect.retry(AGAIN)
         )
         for (const listener of listeners) listener(batch)
         yield* quiet.over("Publishing commands")

@@ -103,13 +103,16 @@ export class Relay extends Context.Service<
 const followedIn = (outgoing: ReadonlyArray<Outgoing>): ReadonlyArray<string> =>
   outgoing.flatMap((item) => (item._tag === "Event" ? (item.event.origin?.traceparent ?? []) : []))
 
+/** Made once: it is asked for with every commit. */
+const AGAIN = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")])
+
 /** Until the engine answers: nothing may be skipped, since order is kept by waiting. */
 const untilDone = <A>(
   self: Effect.Effect<A, RouterUnavailable | EventBusUnavailable | LogUnavailable>
 ): Effect.Effect<A> =>
   self.pipe(
     Effect.tapError((error) => Effect.logWarning(`Relay: ${error.message}`)),
-    Effect.retry(Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")])),
+    Effect.retry(AGAIN),
     Effect.orDie
   )
 
