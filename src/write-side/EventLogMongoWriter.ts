@@ -1,5 +1,5 @@
 /** What writes to the log in MongoDB: `append`, `claim` and `relayed`, one after another, in one session. */
-import type { Binary, ClientSession, Document } from "mongodb"
+import type { Binary, ClientSession, Db, Document } from "mongodb"
 import type { ConversationId, Seq } from "../domain/ids.ts"
 import type { MongoConnection } from "../platform/MongoConnection.ts"
 import type { AppendBatch, OutboxEntry, PartitionHead, PartitionRun } from "./EventLog.ts"
@@ -72,6 +72,8 @@ interface Owned {
 export class Writer {
   readonly #mongo: MongoConnection
   readonly #partitions: number
+  /** Made once: what a database is made of is looked up with every one that is made. */
+  readonly #admin: Db
   readonly #is: Collections
   readonly #retried: () => void
   /** One for all transactions, so that whoever takes a partition over can end it: every head names it. */
@@ -83,6 +85,7 @@ export class Writer {
   constructor(mongo: MongoConnection, partitions: number, retried: () => void) {
     this.#mongo = mongo
     this.#partitions = partitions
+    this.#admin = mongo.client.db("admin")
     this.#is = collectionsOf(mongo.db)
     this.#retried = retried
     this.#session = mongo.client.startSession({ causalConsistency: false })
@@ -300,9 +303,10 @@ export class Writer {
     let matched = 0
     let done = 0
     for (const command of commandsOf(this.#mongo.db.databaseName, operations)) {
-      const answer = (await this.#mongo.client
-        .db("admin")
-        .command({ ...command, maxTimeMS: WRITE_MS }, { session: this.#session })) as unknown as BulkAnswer
+      const answer = (await this.#admin.command(
+        { ...command, maxTimeMS: WRITE_MS },
+        { session: this.#session }
+      )) as unknown as BulkAnswer
       matched += answer.nMatched + answer.nUpserted
       const [refused] = answer.cursor.firstBatch
       if (refused !== undefined) return { matched, error: errorOf(refused, operations[done + refused.idx]!) }
@@ -341,7 +345,7 @@ export class Writer {
   async #endSessions(sessions: ReadonlyArray<Binary | null>): Promise<void> {
     const ids = new Map(sessions.flatMap((session) => (session === null ? [] : [[session.toString("hex"), session]])))
     if (ids.size === 0) return
-    await this.#mongo.client.db("admin").command({ killSessions: [...ids.values()].map((id) => ({ id })) })
+    await this.#admin.command({ killSessions: [...ids.values()].map((id) => ({ id })) })
   }
 }
 
