@@ -21,9 +21,18 @@ interface Given {
 /** I1 (bytes), I10, I11, I12 and I17: what every connection was given, in the order in which it was. */
 export const checkSessions = (history: History, timelines: ReadonlyMap<string, Timeline>, evidence: Evidence): void => {
   const firstSent = sendTimes(history)
+  const byUser = new Map<string, Array<Timeline>>()
+  for (const timeline of timelines.values()) {
+    for (const user of timeline.everyone) {
+      const known = byUser.get(user)
+      if (known === undefined) byUser.set(user, [timeline])
+      else known.push(timeline)
+    }
+  }
   for (const client of history.clients) {
+    const own = byUser.get(client.user) ?? []
     client.sessions.forEach(({ entries }, index) => {
-      new SessionCheck(history, timelines, evidence, firstSent, client, index).run(entries)
+      new SessionCheck(history, timelines, own, evidence, firstSent, client, index).run(entries)
     })
   }
 }
@@ -46,6 +55,8 @@ const sendTimes = (history: History): ReadonlyMap<string, number> => {
 class SessionCheck {
   readonly #history: History
   readonly #timelines: ReadonlyMap<string, Timeline>
+  /** Of the conversations that the user ever was a member of. */
+  readonly #own: ReadonlyArray<Timeline>
   readonly #evidence: Evidence
   readonly #firstSent: ReadonlyMap<string, number>
   readonly #user: string
@@ -63,6 +74,7 @@ class SessionCheck {
   constructor(
     history: History,
     timelines: ReadonlyMap<string, Timeline>,
+    own: ReadonlyArray<Timeline>,
     evidence: Evidence,
     firstSent: ReadonlyMap<string, number>,
     client: ClientHistory,
@@ -70,6 +82,7 @@ class SessionCheck {
   ) {
     this.#history = history
     this.#timelines = timelines
+    this.#own = own
     this.#evidence = evidence
     this.#firstSent = firstSent
     this.#user = client.user
@@ -241,9 +254,10 @@ class SessionCheck {
   #cursor(cursor: string): void {
     const heads = this.#history.cursors?.[cursor]
     if (heads === undefined) return
-    for (const [conv, head] of Object.entries(heads)) {
-      const timeline = this.#timelines.get(conv)
-      if (timeline === undefined || !timeline.isMember(this.#user, head)) continue
+    for (const timeline of this.#own) {
+      const { conv } = timeline
+      const head = heads[conv]
+      if (head === undefined || !timeline.isMember(this.#user, head)) continue
       const given = this.#of(conv)
       // Who was told to be gone is owed nothing more, whatever came before.
       if (given.told) continue
@@ -266,7 +280,7 @@ class SessionCheck {
   /** I11: who is connected when nothing disturbs any more is at the head soon. */
   #atTheEnd(quietFrom: number): void {
     if (this.#welcomedAt === undefined) return
-    for (const timeline of this.#timelines.values()) {
+    for (const timeline of this.#own) {
       const { conv, head } = timeline
       const deadline = Math.max(quietFrom, this.#welcomedAt) + WITHIN_MS
       if (deadline > this.#history.until) continue

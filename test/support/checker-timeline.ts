@@ -28,6 +28,8 @@ export interface Timeline {
   /** Seq by sender and cid. */
   readonly cids: ReadonlyMap<string, number>
   readonly memberships: ReadonlyArray<Membership>
+  /** Everybody who ever was a member. */
+  readonly everyone: ReadonlySet<string>
   readonly membersAt: (seq: number) => Membership["members"]
   readonly isMember: (user: string, seq: number) => boolean
   /** Seqs at which this user was taken out, and in. */
@@ -101,6 +103,7 @@ export const makeTimeline = (conv: string, events: ReadonlyArray<LogEvent>, evid
     head: events.length,
     cids,
     memberships,
+    everyone: new Set(memberships.flatMap(({ members }) => [...members.keys()])),
     membersAt,
     isMember: (user, seq) => membersAt(seq).has(user),
     removals: (user) => events.filter((event) => removesUser(event, user)).map((event) => event.seq),

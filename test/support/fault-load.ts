@@ -8,6 +8,7 @@ import { check, type Fields, type History, type Verdict } from "./checker.ts"
 import { WITHIN_MS } from "./checker-sessions.ts"
 import { Evidence } from "./checker-timeline.ts"
 import type { Cluster } from "./cluster.ts"
+import { Crowd, type CrowdOptions } from "./fault-crowd.ts"
 import { cursorsOf, judgeLog, membersOf, readWholeLog, type WholeLog, type WithLog } from "./fault-log.ts"
 import { until } from "./fault-tools.ts"
 import { RealDevice } from "./real-device.ts"
@@ -18,6 +19,8 @@ const USERS = ["ann", "bob", "cid", "dan", "eve", "fay", "gus"]
 /** More members of the largest group, who are never there: above the size at which lists of conversations are merged at read. */
 const CROWD = Array.from({ length: 200 }, (_, i) => `ghost-${i}`)
 const TICK_MS = 10
+/** What a tick that is later than this would have said is not made up for. */
+const LATE_MS = 200
 /** Commands of one device without an answer; it says nothing more until some are answered. */
 const UNANSWERED = 40
 const UNASKED = 3
@@ -27,7 +30,15 @@ const EMOJIS = ["👍", "🎉"]
 export interface LoadOptions {
   /** Commands a second of all together, 120 unless given. */
   readonly rate?: number
+  /** Many more people, who only talk. */
+  readonly crowd?: CrowdOptions
 }
+
+/** Of what is said, what the crowd says. */
+const CROWD_SHARE = 0.7
+/** Devices that are asked everything in the end. */
+const ASKED = 100
+const MEET_MS = 60_000
 
 /** How often an invariant must have been judged, or more, for a test to say anything. */
 export type Floors = Readonly<Record<string, number>>
@@ -74,52 +85,69 @@ export class FaultLoad {
   readonly #cluster: Cluster
   readonly #log: WithLog
   readonly #name: string
-  readonly #perTick: number
+  readonly #rate: number
+  /** Those who act in every way. */
+  readonly #people: ReadonlyArray<RealDevice>
+  readonly #crowd: Crowd | undefined
   #groups: ReadonlyArray<string> = []
   #churned = ""
   #lastChurn = 0
   #owed = 0
+  #owedAt = 0
   #sent = 0
   #timer: NodeJS.Timeout | undefined
 
-  private constructor(cluster: Cluster, log: WithLog, name: string, rate: number, devices: ReadonlyArray<RealDevice>) {
+  private constructor(
+    cluster: Cluster,
+    log: WithLog,
+    name: string,
+    rate: number,
+    people: ReadonlyArray<RealDevice>,
+    crowd: Crowd | undefined
+  ) {
     this.#cluster = cluster
     this.#log = log
     this.#name = name
-    this.#perTick = (rate * TICK_MS) / 1000
-    this.devices = devices
+    this.#rate = rate
+    this.#people = people
+    this.#crowd = crowd
+    this.devices = [...people, ...(crowd?.devices ?? [])]
   }
 
   /** Connects everybody, makes the groups, and begins to talk. `name`: under which a history that was found wrong is kept. */
   static async start(name: string, cluster: Cluster, log: WithLog, options: LoadOptions = {}): Promise<FaultLoad> {
     const urls = cluster.edges.map(({ url }) => `${url.replace(/^http/, "ws")}/v1/ws`)
-    const devices: Array<RealDevice> = []
+    const people: Array<RealDevice> = []
     for (const [index, user] of USERS.entries()) {
       const token = await devToken(cluster.edges[0]!.url, user)
       for (const device of index < 2 ? ["phone", "laptop"] : ["phone"])
-        devices.push(new RealDevice(urls, user, `${user}-${device}`, token, devices.length))
+        people.push(new RealDevice(urls, user, `${user}-${device}`, token, people.length))
     }
-    const load = new FaultLoad(cluster, log, name, options.rate ?? 120, devices)
-    devices.forEach((device) => device.connect())
+    const crowd = options.crowd === undefined ? undefined : await Crowd.make(cluster.edges[0]!.url, urls, options.crowd)
+    const load = new FaultLoad(cluster, log, name, options.rate ?? 120, people, crowd)
+    load.devices.forEach((device) => device.connect())
     await load.#meet()
     load.go()
     return load
   }
 
   async #meet(): Promise<void> {
-    await this.until("everybody is welcomed", 30_000, () => this.devices.every((device) => device.welcomed))
-    const [admin] = this.devices as [RealDevice]
+    await this.until("everybody is welcomed", MEET_MS, () => this.devices.every((device) => device.welcomed))
+    const [admin] = this.#people as [RealDevice]
     const groups = [["ann", "bob", "cid"], ["ann", "dan", "eve"], USERS, [...USERS, ...CROWD]]
     const cids = admin.commands(groups.map((members, index) => ({ t: "create", rid: `group ${index}`, members })))
     this.#groups = cids.map((cid) => groupConversation(admin.user, cid))
     this.#churned = this.#groups[2]!
     await this.until("everybody knows their groups", 30_000, () =>
-      this.devices.every(({ have, user }) => have.size === groups.filter((members) => members.includes(user)).length)
+      this.#people.every(({ have, user }) => have.size === groups.filter((members) => members.includes(user)).length)
     )
+    this.#crowd?.gather()
+    await this.until("all of the crowd know their groups", MEET_MS, () => this.#crowd?.isGathered !== false)
   }
 
   /** Begins to talk, or goes on. */
   go(): void {
+    this.#owedAt = performance.now()
     this.#timer ??= setInterval(() => this.#tick(), TICK_MS)
   }
 
@@ -228,6 +256,8 @@ export class FaultLoad {
 
   #state(): string {
     return this.devices
+      .filter(({ pending, welcomed }, index) => index < this.#people.length || !welcomed || pending.length > 0)
+      .slice(0, ASKED)
       .map(
         ({ device, pending, server, welcomed }) =>
           `${device}: ${welcomed ? "on" : "not on"} edge ${server}, ${pending.length} commands without an answer`
@@ -236,12 +266,26 @@ export class FaultLoad {
   }
 
   #tick(): void {
-    this.#owed += this.#perTick
+    // Ticks are late, and fewer, when there is much to do.
+    const now = performance.now()
+    this.#owed += (Math.min(now - this.#owedAt, LATE_MS) * this.#rate) / 1000
+    this.#owedAt = now
     for (; this.#owed >= 1; this.#owed--) {
-      const device = pick(this.devices)
+      if (this.#crowd !== undefined && chance(CROWD_SHARE)) {
+        this.#talk(this.#crowd)
+        continue
+      }
+      const device = pick(this.#people)
       if (device.pending.length < UNANSWERED) this.#act(device)
     }
     this.#churn()
+  }
+
+  #talk(crowd: Crowd): void {
+    const { conv, device } = crowd.speaker()
+    if (device.pending.length >= UNANSWERED) return
+    device.command({ t: "send", conv, body: `message ${++this.#sent} of ${device.device}` })
+    this.#mark(device, conv)
   }
 
   #act(device: RealDevice): void {
@@ -301,7 +345,7 @@ export class FaultLoad {
     const now = Date.now()
     if (now < this.#lastChurn + CHURN_MS || admin.pending.some(({ frame }) => frame.t === "members")) return
     this.#lastChurn = now
-    const others = this.devices.filter(({ user }) => user !== admin.user)
+    const others = this.#people.filter(({ user }) => user !== admin.user)
     const out = others.filter(({ out: left }) => left.has(this.#churned))
     this.#sent++
     const change = out.length > 0 && chance(0.6) ? { add: [pick(out).user] } : { remove: [pick(others).user] }
@@ -370,7 +414,7 @@ export class FaultLoad {
 
   /** What a person would look at afterwards; those who were taken out of a group try it there too. */
   async #askEverything(): Promise<void> {
-    for (const device of this.devices) {
+    for (const device of this.devices.slice(0, ASKED)) {
       device.ask({ t: "convs", limit: 200 })
       for (const conv of [...device.have.keys(), ...device.out]) {
         const seq = device.have.get(conv) ?? 0

@@ -27,8 +27,24 @@ const PAUSE_MS = 500
 const PATIENCE_MS = 35_000
 /** A server that does not welcome within this is given up for another one. */
 const WELCOME_MS = 10_000
+/** Texts that are remembered as parsed, and how long they may be: what many devices of one process are given is kept once. */
+const PARSED = 5_000
+const PARSED_CHARS = 4_000
 /** Messages of a conversation that a device remembers, to refer to them. */
 const REMEMBERED = 20
+
+const parsed = new Map<string, unknown>()
+
+/** Parses a text; the same text is the same object, which nobody changes. */
+const parse = (text: string): unknown => {
+  if (text.length > PARSED_CHARS) return JSON.parse(text) as unknown
+  let value = parsed.get(text)
+  if (value === undefined) {
+    if (parsed.size >= PARSED) parsed.clear()
+    parsed.set(text, (value = JSON.parse(text) as unknown))
+  }
+  return value
+}
 
 /**
  * A device on real sockets that speaks the protocol as a careful client does: resumes from its cursor, keeps what is not persisted and
@@ -54,6 +70,7 @@ export class RealDevice {
   #link: Link | undefined
   #cursor: string | undefined
   #counter = 0
+  #away = 0
   #over = false
 
   /** `urls`: of one server's WebSockets, or of several; the first connection goes to the one at `first`. */
@@ -102,7 +119,7 @@ export class RealDevice {
       this.#send(link, [{ t: "hello", v: 1, token: this.#token, device: this.device, ...resume }])
     })
     socket.on("message", (data: Buffer) => {
-      const value = JSON.parse(data.toString()) as Fields | ReadonlyArray<Fields>
+      const value = parse(data.toString()) as Fields | ReadonlyArray<Fields>
       for (const frame of Array.isArray(value) ? (value as ReadonlyArray<Fields>) : [value as Fields]) {
         if (!this.#received(link, frame)) {
           again = PAUSE_MS
@@ -117,12 +134,16 @@ export class RealDevice {
       if (this.#link === link) this.#link = undefined
       // Where it was not well, it is not tried again at once.
       if (!link.welcomed || again === PAUSE_MS) this.#server++
-      setTimeout(() => this.connect(), again).unref()
+      const wait = Math.max(again, this.#away)
+      this.#away = 0
+      setTimeout(() => this.connect(), wait).unref()
     })
   }
 
-  /** Ends the connection without a word, as a lost network does; the next one resumes. */
-  vanish(): void {
+  /** Ends the connection without a word, as a lost network does; the next one resumes, at any server, after so many milliseconds at least. */
+  vanish(awayMs = 0): void {
+    this.#away = awayMs
+    this.#server += Math.floor(Math.random() * this.#urls.length)
     this.#link?.socket.terminate()
   }
 
@@ -191,6 +212,17 @@ export class RealDevice {
           this.pending.map((one) => one.frame)
         )
         return true
+      case "drain": {
+        // It goes elsewhere at a random moment within the server's bounds.
+        const { max, min } = frame["reconnectAfterMs"] as { readonly min: number; readonly max: number }
+        const leave = (): void => {
+          if (this.#link !== link) return
+          this.#server++
+          link.socket.terminate()
+        }
+        setTimeout(leave, min + Math.random() * (max - min)).unref()
+        return true
+      }
       case "cursor":
         this.#cursor = frame["cursor"] as string
         return true

@@ -48,10 +48,14 @@ class Way {
     if (this.#rate !== undefined && this.#held.length > 0) {
       if (this.#trickles) return
       this.#trickles = true
-      setTimeout(() => {
-        this.#trickles = false
-        this.#trickle()
-      }, TRICKLE_EVERY_MS)
+      // Slower than a byte each time is a byte less often.
+      setTimeout(
+        () => {
+          this.#trickles = false
+          this.#trickle()
+        },
+        Math.max(TRICKLE_EVERY_MS, 1000 / this.#rate)
+      )
       return
     }
     for (const data of this.#held.splice(0)) this.#to.write(data)
