@@ -9,6 +9,12 @@ export const MAX_MEMBERS = 10_000
 /** Groups up to this size name who has seen what; larger ones only count. */
 export const NAMED_RECEIPTS_MAX = 50
 
+/**
+ * Conversations of more members are big: what happens in them is told to the nodes that are interested in the conversation, and no longer to those that hold its members,
+ * each of whom would have to be looked up.
+ */
+export const BIG_MEMBERS = 200
+
 /** Watermarks that moved. `user` names whose in conversations of up to {@link NAMED_RECEIPTS_MAX} members; larger ones have counts for one seq. */
 export type ReceiptChange =
   | { readonly conv: ConversationId; readonly user: UserId; readonly delivered?: Seq; readonly seen?: Seq }

@@ -251,8 +251,9 @@ export class Feed {
     if (this.#ended) return
     const floor = this.#floor
     if (floor === undefined || this.#holding !== undefined) {
-      const held = (this.#held ??= new Map())
-      held.set(event.conv, event)
+      const held = (this.#held ??= new Map<ConversationId, TimelineEvent>())
+      // What is looked up, or told again, may be older.
+      if (event.seq > (held.get(event.conv)?.seq ?? 0)) held.set(event.conv, event)
       return
     }
     const pull = this.#pulls?.get(event.conv)

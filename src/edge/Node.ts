@@ -16,16 +16,17 @@ import { remove } from "./sets.ts"
 import { Traffic } from "./Traffic.ts"
 import { Typing } from "./Typing.ts"
 import type { Answer, NodeItem, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
-import type { Queries } from "../read-side/Queries.ts"
+import type { Queries, QueryRefused } from "../read-side/Queries.ts"
 import type { CommandBatch, CommandBus } from "../write-side/CommandBus.ts"
 import type { LogHeads, LogUnavailable } from "../write-side/EventLog.ts"
 import type { Auth, Identity, Unauthorized } from "./auth/Auth.ts"
 import { Audiences } from "./Audiences.ts"
 import { makeBarrier } from "./barrier.ts"
+import { BigConversations } from "./BigConversations.ts"
 import type { Connection } from "./Connection.ts"
 import { encodeCursor } from "./cursor.ts"
 import { errFrame } from "./errors.ts"
-import { Frame, signalFrame } from "./Frame.ts"
+import { eventFrame, Frame, signalFrame } from "./Frame.ts"
 import { Hedge, type Pending } from "./Hedge.ts"
 import { Presence } from "./Presence.ts"
 import { reattachAll } from "./reattach.ts"
@@ -118,6 +119,7 @@ export class Node {
   readonly presence: Presence
   readonly typing: Typing
   readonly receipts: Receipts
+  readonly big: BigConversations
   readonly #audiences: Audiences
   readonly #hedge: Hedge | undefined
   readonly #traces: Traces | undefined
@@ -144,6 +146,18 @@ export class Node {
     this.#traces = options.tracing === undefined ? undefined : new Traces(options.tracing)
     this.progress = new Array<number>(options.log.partitions).fill(0)
     this.#seen = new Array<number>(options.log.partitions).fill(0)
+    this.big = new BigConversations({
+      router: options.router,
+      queries: options.queries,
+      barrier: this.barrier,
+      partitions: options.log.partitions,
+      isHere: (user) => this.#isHere(user),
+      give: (user, event) => {
+        for (const { feed } of this.#users.get(user) ?? none) feed?.event(event, () => eventFrame(event))
+      },
+      fork: options.fork,
+      progress: this.progress
+    })
     this.presence = new Presence({
       router: options.router,
       queries: options.queries,
@@ -197,7 +211,7 @@ export class Node {
   }
 
   /** A connection is known by its user from here on; the user's oldest makes room when there are too many. */
-  join(connection: Connection): Effect.Effect<void, RouterUnavailable> {
+  join(connection: Connection): Effect.Effect<void, RouterUnavailable | QueryRefused | LogUnavailable> {
     const { user } = connection
     let mine = this.#users.get(user)
     if (mine === undefined) this.#users.set(user, (mine = new Set()))
@@ -210,7 +224,7 @@ export class Node {
         break
       }
     }
-    return this.register(user)
+    return Effect.andThen(this.register(user), this.big.ensure(user))
   }
 
   register(user: UserId): Effect.Effect<void, RouterUnavailable> {
@@ -263,6 +277,7 @@ export class Node {
   #unregister(user: UserId, goneMs = 0): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.#isHere(user) || this.#leaving.has(user)) return Effect.void
+      this.big.forget(user)
       const left = Latch.makeUnsafe(false)
       this.#leaving.set(user, left)
       return this.#router.unregister(user, goneMs).pipe(
@@ -357,10 +372,10 @@ export class Node {
           this.#sessions.get(item.answer.session)?.answer(item.answer)
           break
         case "Receipt":
-          this.receipts.take(item)
+          this.receipts.take(item.big === true ? { ...item, users: this.big.usersOf(item.receipt.conv) } : item)
           break
         case "Progress":
-          this.progress[item.partition] = Math.max(this.progress[item.partition]!, item.position)
+          this.big.came(item.partition, item.position)
           this.#see(item.partition, item.position)
       }
     }
@@ -375,6 +390,7 @@ export class Node {
     this.receipts.lost(this.progress)
     this.metrics.update("streamLosses", 1)
     for (const connection of this.#sessions.values()) connection.feed?.suspend(this.progress)
+    this.big.lost()
     for (const listeners of this.#listeners.values()) for (const listener of listeners) listener.lost()
     this.fork(reattachAll(this, () => this.losses === loss))
   }
@@ -404,17 +420,27 @@ export class Node {
       if (event.origin !== undefined) this.#requests.get(event.origin.session)?.persisted(event)
     }
     if (!run.isPlain) this.#membersChanged(run)
-    deliver(run, this.#sessions, this.#users)
+    const users = run.isPlain && run.isBig ? this.#usersOf(run) : run.users
+    deliver(run, users, this.#sessions, this.#users)
     if (!run.isPlain || run.first.seq === 1) this.presence.membership(run, this.#users)
-    for (const user of this.#listeners.size === 0 ? none : run.users)
+    for (const user of this.#listeners.size === 0 ? none : users)
       for (const listener of this.#listeners.get(user) ?? none) for (const { event } of items) listener.event(event)
     for (const item of items) this.#traces?.given(item)
     return items.length
   }
 
+  /** Those of a big conversation's members who are here. */
+  #usersOf({ conv, first }: Run): ReadonlyArray<UserId> {
+    const users = this.big.usersOf(conv)
+    // What was asked for here comes here in any case.
+    if (users.length === 0 && first.origin?.node !== this.#router.node) this.big.stray(conv)
+    return users
+  }
+
   #membersChanged({ conv, items }: Run): void {
     this.#audiences.forget(conv)
     this.receipts.flush(conv)
+    for (const item of items) this.big.changed(item)
     for (const { event } of items) if (event.type === "members") this.typing.changed(conv, event.data)
   }
 

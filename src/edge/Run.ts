@@ -19,6 +19,8 @@ export class Run {
   readonly sessions: ReadonlySet<string>
   /** Nobody comes or goes. */
   readonly isPlain: boolean
+  /** Where nobody comes or goes it is for those who are here of the conversation's members. */
+  readonly isBig: boolean
   #frames: Array<Frame> | undefined
   #bytes = 0
 
@@ -27,6 +29,7 @@ export class Run {
     this.conv = first.event.conv
     this.users = first.users
     this.items = items
+    this.isBig = first.big === true
     let sessions: Set<string> | undefined
     let isPlain = true
     for (const { event } of items) {
@@ -72,6 +75,7 @@ export const runAt = (items: ReadonlyArray<NodeItem>, from: number): Run => {
     const item = items[i]!
     const last = run[run.length - 1]!
     if (item._tag !== "MessagePersisted" || item.users !== last.users || item.event.conv !== last.event.conv) break
+    if (item.big !== last.big) break
     // One that was told twice begins anew, and is found to be known.
     if (item.event.seq !== last.event.seq + 1) break
     run.push(item)
@@ -79,13 +83,14 @@ export const runAt = (items: ReadonlyArray<NodeItem>, from: number): Run => {
   return new Run(run)
 }
 
-/** Gives a run to all connections of those whom it concerns here. */
+/** Gives a run to all connections of those whom it concerns here: `users`. */
 export const deliver = (
   run: Run,
+  users: ReadonlyArray<UserId>,
   bySession: ReadonlyMap<string, Connection>,
   byUser: ReadonlyMap<UserId, ReadonlySet<Connection>>
 ): void => {
-  const { sessions, users } = run
+  const { sessions } = run
   for (const session of sessions) {
     const sender = bySession.get(session)
     // It is answered for its own also where it is given nothing else: it may have left.

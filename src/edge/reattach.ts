@@ -28,6 +28,7 @@ export const reattach = Effect.fnUntraced(function* (connection: Connection): Ef
   if (connection.isClosing || feed === undefined || since === undefined || !feed.isSuspended) return
   const loss = feed.hold()
   const found = yield* Effect.gen(function* () {
+    yield* node.big.ensure(user)
     const barrier = yield* node.barrier
     node.sees(barrier)
     return { barrier, missed: yield* node.queries.missed({ user, since, seqs: {}, barrier }) }

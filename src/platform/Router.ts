@@ -45,6 +45,10 @@ export type NodeItem =
   /** For the users concerned on that node; the session in `event.origin` is answered with it. */
   | (MessagePersisted & {
       readonly users: ReadonlyArray<UserId>
+      /**
+       * The conversation is big. Unless somebody came or went by this event, `users` is empty then, and the node knows which of those who are here are its members.
+       */
+      readonly big?: true
       /** Where the event's command is followed. */
       readonly traceparent?: string
       /** The event's frame as JSON in UTF-8, where it came encoded. The event is then without its digest, and has an origin only where that is this node. */
@@ -55,6 +59,8 @@ export type NodeItem =
       readonly _tag: "Receipt"
       readonly receipt: ReceiptChange
       readonly users: ReadonlyArray<UserId>
+      /** The conversation is big: `users` is empty, and the node knows who of it is here. */
+      readonly big?: true
       /** The session that made the mark, which is not told of it. */
       readonly session?: string
     }
@@ -82,6 +88,12 @@ export interface PresenceOf {
   readonly lastSeen?: number
 }
 
+/** What nodes register: users whom they hold, and big conversations (`g:…`) that they are interested in. No user's name has a colon. */
+export type RouteId = UserId | ConversationId
+
+/** Whether somebody is there as long as this is registered. */
+export const isConversationRoute = (id: RouteId): boolean => id.startsWith("g:")
+
 /**
  * Which node holds which user, and the way to that node: a bounded stream that keeps its order. One service per process; `node` is
  * this process's own stream.
@@ -91,14 +103,14 @@ export class Router extends Context.Service<
   {
     /** The name of this process's stream, new at every start. */
     readonly node: string
-    /** From when this answers, what is committed afterwards for this user finds this node. */
-    readonly register: (user: UserId) => Effect.Effect<void, RouterUnavailable>
-    /** `goneMs`: for how long their last device has been gone already, which `lastSeen` tells. */
-    readonly unregister: (user: UserId, goneMs?: number) => Effect.Effect<void, RouterUnavailable>
-    /** The users given, by the nodes that hold them; users who are nowhere are in none. */
+    /** From when this answers, what is committed afterwards for this user, or in this big conversation, finds this node. */
+    readonly register: (id: RouteId) => Effect.Effect<void, RouterUnavailable>
+    /** `goneMs`: for how long the user's last device has been gone already, which `lastSeen` tells. */
+    readonly unregister: (id: RouteId, goneMs?: number) => Effect.Effect<void, RouterUnavailable>
+    /** The users and big conversations given, by the nodes that registered them; what nobody did is in none. */
     readonly routes: (
-      users: ReadonlyArray<UserId>
-    ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<UserId>>, RouterUnavailable>
+      ids: ReadonlyArray<RouteId>
+    ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<RouteId>>, RouterUnavailable>
     /** All nodes that are alive. */
     readonly nodes: Effect.Effect<ReadonlyArray<string>, RouterUnavailable>
     /** Appends to a node's stream, in order. What is appended to a node that died is dropped with it. */

@@ -2,7 +2,15 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
 import type { UserId } from "../domain/ids.ts"
-import { type NodeItem, type PresenceOf, Router, type Signal, StreamLost } from "./Router.ts"
+import {
+  isConversationRoute,
+  type NodeItem,
+  type PresenceOf,
+  type RouteId,
+  Router,
+  type Signal,
+  StreamLost
+} from "./Router.ts"
 
 /** Items in one node's stream before `append` waits for the node to take some. */
 const STREAM_ITEMS = 20_000
@@ -19,7 +27,7 @@ interface Signalled {
 }
 
 interface NodeState {
-  readonly users: Set<UserId>
+  readonly users: Set<RouteId>
   /** `gone` after a loss until the node has seen it; `seen` until it has been told. */
   loss: "none" | "gone" | "seen"
   items: Array<NodeItem>
@@ -46,7 +54,7 @@ export interface MemoryRouting {
 /** Routing without nodes. `now` is the clock in milliseconds. */
 export const makeMemoryRouting = (now: () => number): MemoryRouting => {
   const nodes = new Map<string, NodeState>()
-  const holders = new Map<UserId, Set<string>>()
+  const holders = new Map<RouteId, Set<string>>()
   const lastSeen = new Map<UserId, number>()
   const claims = new Map<string, number>()
 
@@ -63,11 +71,12 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
       : { _tag: "Presence", user, online: false, ...(at === undefined ? {} : { lastSeen: at }) }
     for (const state of nodes.values()) signalTo(state, { users: [], signal })
   }
-  const unregister = (node: string, user: UserId, goneMs = 0): void => {
+  const unregister = (node: string, user: RouteId, goneMs = 0): void => {
     nodes.get(node)?.users.delete(user)
     const held = holders.get(user)
     if (held === undefined || !held.delete(node) || held.size > 0) return
     holders.delete(user)
+    if (isConversationRoute(user)) return
     lastSeen.delete(user)
     lastSeen.set(user, now() - goneMs)
     if (lastSeen.size > LAST_SEEN_USERS) lastSeen.delete(lastSeen.keys().next().value!)
@@ -137,12 +146,12 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
             return
           }
           holders.set(user, new Set([node]))
-          presenceChanged(user)
+          if (!isConversationRoute(user)) presenceChanged(user)
         }),
       unregister: (user, goneMs) => Effect.sync(() => unregister(node, user, goneMs)),
       routes: (users) =>
         Effect.sync(() => {
-          const routes = new Map<string, Array<UserId>>()
+          const routes = new Map<string, Array<RouteId>>()
           for (const user of users) {
             for (const holder of holders.get(user) ?? []) {
               const list = routes.get(holder)

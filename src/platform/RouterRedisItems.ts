@@ -36,7 +36,9 @@ type Row = readonly [
   session?: string | null,
   rid?: string | null,
   // Where the command is followed.
-  traceparent?: string
+  traceparent?: string | null,
+  // The conversation is big.
+  big?: 1
 ]
 
 interface Text {
@@ -99,12 +101,13 @@ export class Encoder {
 
 type Persisted = Extract<NodeItem, { readonly _tag: "MessagePersisted" }>
 
-const rowOf = (node: string, { event, traceparent }: Persisted, users: number, bytes: number): Row => {
+const rowOf = (node: string, { big, event, traceparent }: Persisted, users: number, bytes: number): Row => {
   const { at, by, cid, conv, origin, partition, position, prev, seq, type } = event
   const session = origin?.node === node ? origin : undefined
-  if (traceparent !== undefined) {
-    const asked = [session?.session ?? null, session?.rid ?? null, traceparent] as const
-    return [bytes, users, partition, position, prev, conv, seq, type, by, at, cid, ...asked]
+  if (big === true || traceparent !== undefined) {
+    const asked = [session?.session ?? null, session?.rid ?? null, traceparent ?? null] as const
+    const row = [bytes, users, partition, position, prev, conv, seq, type, by, at, cid, ...asked] as const
+    return big === true ? [...row, 1] : row
   }
   if (session === undefined) return [bytes, users, partition, position, prev, conv, seq, type, by, at, cid]
   const row = [bytes, users, partition, position, prev, conv, seq, type, by, at, cid, session.session] as const
@@ -128,7 +131,8 @@ export const decodeItems = (node: string, meta: Buffer, frames: Buffer): Readonl
       _tag: "MessagePersisted",
       event: new TakenEvent(node, item, frame) as unknown as TimelineEvent,
       users: lists[item[1]]!,
-      ...(item[13] === undefined ? {} : { traceparent: item[13] }),
+      ...(typeof item[13] === "string" ? { traceparent: item[13] } : {}),
+      ...(item[14] === 1 ? { big: true as const } : {}),
       // A copy, so that what a slow client has not read yet holds no more than it needs.
       frame: () => Buffer.from(frame)
     }

@@ -10,7 +10,7 @@ export const incarnationOf = (node: string, epoch: number): Incarnation => `${no
 
 export const nodeOf = (incarnation: Incarnation): string => incarnation.slice(0, incarnation.lastIndexOf("."))
 
-/** The part that a user's route is in. */
+/** The part that a route is in. */
 export const shardOf = (user: string): number => partitionOf(user, SHARDS)
 
 /** The keys of one log's routing. What one script touches shares a hash tag, so that a Redis Cluster takes it too. */
@@ -19,11 +19,11 @@ export const makeKeys = (scope: string) => {
   const shards = Array.from({ length: SHARDS }, (_, shard) => {
     const part = `${prefix}{r${shard}}:`
     return {
-      /** Hash: user to the incarnations that hold them, separated by spaces. */
+      /** Hash: user, or big conversation, to the incarnations that hold them, separated by spaces. */
       routes: `${part}routes`,
       /** Sorted set: user by the time when their last device left. */
       seen: `${part}seen`,
-      /** Set: the users in this part that an incarnation holds. */
+      /** Set: the users and big conversations in this part that an incarnation holds. */
       held: (incarnation: Incarnation) => `${part}held:${incarnation}`
     }
   })

@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import type { UserId } from "../domain/ids.ts"
 import { pipelined, type RedisCommand, type RedisConnection, type RedisUnavailable } from "./RedisConnection.ts"
-import { type PresenceOf, RouterUnavailable, type Signal } from "./Router.ts"
+import { isConversationRoute, type PresenceOf, type RouteId, RouterUnavailable, type Signal } from "./Router.ts"
 import { type Incarnation, incarnationOf, nodeOf, type RouterKeys, shardOf } from "./RouterRedisKeys.ts"
 import { LEASE_MS } from "./RouterRedisLease.ts"
 import { named } from "./RouterRedisScripts.ts"
@@ -25,7 +25,7 @@ const SWEEP_MS = 10_000
 const NOBODY: ReadonlySet<Incarnation> = new Set()
 
 interface Waiting {
-  readonly user: UserId
+  readonly user: RouteId
   /** `+user`, or `-user` and for how many milliseconds they have been gone. */
   readonly what: string
   readonly done: () => void
@@ -54,14 +54,14 @@ export class Routes {
     this.#tell = tell
   }
 
-  /** The users by the nodes that are alive and hold them: one round trip, however many they are. */
-  routes(users: ReadonlyArray<UserId>): Effect.Effect<ReadonlyMap<string, Array<UserId>>, RedisUnavailable> {
+  /** Users and big conversations by the nodes that are alive and registered them: one round trip, however many they are. */
+  routes(users: ReadonlyArray<RouteId>): Effect.Effect<ReadonlyMap<string, Array<RouteId>>, RedisUnavailable> {
     if (users.length === 0) return Effect.succeed(new Map())
     return Effect.map(this.#lookUp("routes", users, "hmget"), ({ groups, living, replies }) => {
-      const found = new Map<string, Array<UserId>>()
+      const found = new Map<string, Array<RouteId>>()
       // Few routes differ: most users are held by one node, and there are few nodes.
-      const lists = new Map<string, ReadonlyArray<Array<UserId>>>()
-      const listsOf = (route: string): ReadonlyArray<Array<UserId>> => {
+      const lists = new Map<string, ReadonlyArray<Array<RouteId>>>()
+      const listsOf = (route: string): ReadonlyArray<Array<RouteId>> => {
         const known = lists.get(route)
         if (known !== undefined) return known
         const nodes = new Set(
@@ -118,17 +118,17 @@ export class Routes {
     function* (
       this: Routes,
       operation: string,
-      users: ReadonlyArray<UserId>,
+      users: ReadonlyArray<RouteId>,
       ...what: ReadonlyArray<"hmget" | "zmscore">
     ): Effect.fn.Return<
       {
-        readonly groups: ReadonlyArray<ReadonlyArray<UserId>>
+        readonly groups: ReadonlyArray<ReadonlyArray<RouteId>>
         readonly replies: ReadonlyArray<unknown>
         readonly living: ReadonlySet<Incarnation>
       },
       RedisUnavailable
     > {
-      const byShard = new Map<number, Array<UserId>>()
+      const byShard = new Map<number, Array<RouteId>>()
       for (const user of users) group(byShard, shardOf(user)).push(user)
       const commands: Array<RedisCommand> = []
       for (const [shard, members] of byShard) {
@@ -143,16 +143,16 @@ export class Routes {
     }
   )
 
-  register(user: UserId): Effect.Effect<void, RouterUnavailable> {
+  register(user: RouteId): Effect.Effect<void, RouterUnavailable> {
     return this.#ask("register", user, `+${user}`)
   }
 
-  unregister(user: UserId, goneMs = 0): Effect.Effect<void, RouterUnavailable> {
+  unregister(user: RouteId, goneMs = 0): Effect.Effect<void, RouterUnavailable> {
     return this.#ask("unregister", user, `-${user} ${Math.max(0, Math.round(goneMs))}`)
   }
 
   /** Whoever gives up waiting to be registered asks again; that a user is gone is carried out all the same. */
-  #ask(operation: "register" | "unregister", user: UserId, what: string): Effect.Effect<void, RouterUnavailable> {
+  #ask(operation: "register" | "unregister", user: RouteId, what: string): Effect.Effect<void, RouterUnavailable> {
     const refused = (reason: string) => Effect.fail(new RouterUnavailable({ operation, cause: new Error(reason) }))
     return Effect.callback<void, RouterUnavailable>((resume) => {
       if (this.#waiting.size >= WAITING) return resume(refused(`${WAITING} of these wait already`))
@@ -202,7 +202,7 @@ export class Routes {
         const answers = replies[index] as ReadonlyArray<readonly [route: string, lastSeen?: number] | null>
         asked.forEach(({ user }, i) => {
           const [route, lastSeen] = answers[i] ?? []
-          if (route === undefined || isHeld(route, living)) return
+          if (route === undefined || isConversationRoute(user) || isHeld(route, living)) return
           signals.push(
             lastSeen === undefined
               ? { _tag: "Presence", user, online: true }

@@ -80,7 +80,7 @@ const dead = `#!lua flags=no-writes\n${NOW}return { now, redis.call('ZRANGEBYSCO
 
 /**
  * KEYS routes, held, seen of one part; ARGV incarnation, users in \`seen\` at most, and what to do in order: \`+user\`, or \`-user\` and for how many milliseconds
- * they have been gone. For each the route before it was made; or what is left of it, and when they were seen last. Nothing for one that was not held.
+ * they have been gone. A big conversation (\`g:…\`) is held like a user, and nobody is seen with it. For each the route before it was made; or what is left of it, and when they were seen last. Nothing for one that was not held.
  */
 const hold = lua(`${NOW}${WITHOUT}local id = ARGV[1]
 local answer = {}
@@ -96,7 +96,7 @@ for i = 3, #ARGV do
     answer[i - 2] = false
   else
     if rest == '' then redis.call('HDEL', KEYS[1], user) else redis.call('HSET', KEYS[1], user, rest) end
-    redis.call('ZADD', KEYS[3], 'GT', now - gone, user)
+    if string.sub(user, 1, 2) ~= 'g:' then redis.call('ZADD', KEYS[3], 'GT', now - gone, user) end
     answer[i - 2] = { rest, now - gone }
   end
 end
@@ -105,7 +105,7 @@ return answer`)
 
 /**
  * KEYS routes, held, seen of one part; ARGV incarnation, users in \`seen\` at most, users at once, when it was last alive. How many users were let go, and then
- * those of them whom nobody holds now.
+ * the users among them whom nobody holds now.
  */
 const sweep = lua(`local users = redis.call('SPOP', KEYS[2], ARGV[3])
 local answer = { #users }
@@ -116,10 +116,11 @@ for _, user in ipairs(users) do
     for one in string.gmatch(route, '%S+') do
       if one ~= ARGV[1] then rest = rest == '' and one or rest .. ' ' .. one end
     end
-    redis.call('ZADD', KEYS[3], 'GT', ARGV[4], user)
+    local isUser = string.sub(user, 1, 2) ~= 'g:'
+    if isUser then redis.call('ZADD', KEYS[3], 'GT', ARGV[4], user) end
     if rest == '' then
       redis.call('HDEL', KEYS[1], user)
-      answer[#answer + 1] = user
+      if isUser then answer[#answer + 1] = user end
     else
       redis.call('HSET', KEYS[1], user, rest)
     end

@@ -14,6 +14,9 @@ export class QueryRefused extends Schema.TaggedError<QueryRefused>()("QueryRefus
   message: Schema.String
 }) {}
 
+/** Users in one question for their standing. */
+export const STANDING_USERS = 200
+
 /** What a connection missed in one conversation. */
 export type MissedConversation =
   /** Replay every event after `after`, up to `head`. */
@@ -86,6 +89,20 @@ export class Queries extends Context.Service<
       conv: ConversationId,
       atLeast: Vector
     ) => Effect.Effect<ReadonlyArray<UserId> | undefined, QueryRefused>
+    /**
+     * The big conversations of a user. Where the log has to answer, all groups that they are in: how many members each has is too much to find out then, and nobody is
+     * harmed by being taken for interested.
+     */
+    readonly bigConversations: (
+      user: UserId,
+      atLeast: Vector
+    ) => Effect.Effect<ReadonlyArray<ConversationId>, QueryRefused>
+    /** Which of these users, {@link STANDING_USERS} at most, are members of a conversation, and a head that was there while all of those were. */
+    readonly standing: (
+      conv: ConversationId,
+      users: ReadonlyArray<UserId>,
+      atLeast: Vector
+    ) => Effect.Effect<{ readonly members: ReadonlyArray<UserId>; readonly head: Seq }, QueryRefused>
     /** What was marked after a vector and up to another one, as it is now, with the members who are told of it. Of the first 10,000 events in between. */
     readonly receipts: (since: Vector, until: Vector) => Effect.Effect<ReadonlyArray<MissedReceipt>, QueryRefused>
     /** Those of these users, 200 at most, who are in a conversation that this user is in; the user too, where named. */

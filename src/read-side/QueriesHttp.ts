@@ -121,6 +121,9 @@ const make = Effect.fnUntraced(function* ({ secret, urls }: QueriesHttpOptions) 
         query((client) => client.audience({ payload: { user, conv, atLeast } })),
         ({ members }) => members ?? undefined
       ),
+    bigConversations: (user, atLeast) => query((client) => client.bigConversations({ payload: { user, atLeast } })),
+    standing: (conv, users, atLeast) =>
+      query((client) => client.standing({ payload: { conv, users: [...users], atLeast } })),
     receipts: (since, until) => query((client) => client.receipts({ payload: { since, until } })),
     acquainted: (user, users, atLeast) =>
       query((client) => client.acquainted({ payload: { user, users: [...users], atLeast } }))

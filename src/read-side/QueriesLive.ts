@@ -1,8 +1,8 @@
 import * as Effect from "effect/Effect"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
-import { type Conversation, initial, MAX_MEMBERS, memberOf } from "../domain/conversation.ts"
-import { type ConversationId, dmConversation, dmMembers, type UserId } from "../domain/ids.ts"
+import { BIG_MEMBERS, type Conversation, initial, MAX_MEMBERS, memberOf } from "../domain/conversation.ts"
+import { type ConversationId, dmConversation, dmMembers, isDm, type UserId } from "../domain/ids.ts"
 import { partitionOf, type Vector, zeroVector } from "../domain/partition.ts"
 import { noConversation } from "../domain/rejections.ts"
 import { EventLog, type EventReader, type LogUnavailable } from "../write-side/EventLog.ts"
@@ -167,9 +167,9 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
       const since = everything ? zeroVector(partitions) : request.since!
       const models = inboxOf(request.user, since)
       const instead = Effect.map(allMemberships(log, request.user), (memberships) =>
-        memberships.map(({ conv, left, position, seq }): InboxEntry => ({ conv, head: seq, position, left }))
+        memberships.map(({ conv, left, position, seq }) => ({ conv, head: seq, position, left }))
       )
-      const entries = yield* answer<ReadonlyArray<InboxEntry>>(request.barrier, models, instead)
+      const entries = yield* answer<ReadonlyArray<Omit<InboxEntry, "members">>>(request.barrier, models, instead)
       return yield* findMissed(log, request, entries)
     },
     Effect.catchTag("LogUnavailable", unavailable)
@@ -190,6 +190,36 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
         () => Effect.succeed(undefined)
       )
     )
+
+  const bigConversations: Queries["Service"]["bigConversations"] = (user, atLeast) =>
+    answer(
+      atLeast,
+      Effect.map(inboxOf(user, zeroVector(partitions)), (entries) =>
+        entries.filter(({ left, members }) => left === 0 && members > BIG_MEMBERS).map(({ conv }) => conv)
+      ),
+      Effect.map(allMemberships(log, user), (memberships) =>
+        memberships.filter(({ conv, left }) => left === 0 && !isDm(conv)).map(({ conv }) => conv)
+      )
+    )
+
+  const standing: Queries["Service"]["standing"] = (conv, users, atLeast) => {
+    const models = Effect.gen(function* () {
+      const found = yield* Effect.forEach(users, (user) => readModels.access(conv, user), {
+        concurrency: INBOXES_AT_ONCE
+      })
+      // Each is of its own moment: what is at the lowest head was there for all of them.
+      const heads = found.flatMap((access) => (access?.member === true ? [access.head] : []))
+      return {
+        members: users.filter((_, i) => found[i]?.member === true),
+        head: heads.length === 0 ? 0 : Math.min(...heads)
+      }
+    })
+    const instead = Effect.map(log.conversation(conv), (state = initial(conv)) => ({
+      members: users.filter((user) => HashMap.has(state.members, user)),
+      head: state.seq
+    }))
+    return answer(only(conv, atLeast), models, instead)
+  }
 
   const acquainted: Queries["Service"]["acquainted"] = (user, users, atLeast) => {
     /** `inbox`: all conversations of one user, those that they have left too. */
@@ -224,6 +254,8 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
     pull: (conv, after, limit) =>
       Effect.catchTag(log.timeline(conv, { after, limit, take: "oldest" }), "LogUnavailable", unavailable),
     audience,
+    bigConversations,
+    standing,
     receipts: (since, until) => Effect.catchTag(missedReceipts(log, since, until), "LogUnavailable", unavailable),
     acquainted
   }

@@ -12,12 +12,12 @@ import * as HttpApiSecurity from "effect/http-api/HttpApiSecurity"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { TimelineEvent } from "../domain/events.ts"
-import type { UserId } from "../domain/ids.ts"
+import type { ConversationId, Seq, UserId } from "../domain/ids.ts"
 import type { Vector } from "../domain/partition.ts"
 import { AfterForm, ConversationIdForm, limitForm, OpaqueForm, SeqForm, UserIdForm } from "../domain/protocol/forms.ts"
 import { PAGES, PRESENCE_USERS, RESUME_SEQS } from "../domain/protocol/limits.ts"
 import type { ReplyBody } from "../domain/protocol/server-frames.ts"
-import { type MissedConversation, type MissedReceipt, QueryRefused } from "./Queries.ts"
+import { type MissedConversation, type MissedReceipt, QueryRefused, STANDING_USERS } from "./Queries.ts"
 
 /** Where it is served. */
 export const QUERY_PREFIX = "/query/v1/"
@@ -135,6 +135,20 @@ const queries = HttpApiGroup.make("queries")
       payload: Schema.Struct({ ...user, ...atLeast, conv: ConversationIdForm }),
       // Null for one who is not a member: there is no undefined in JSON.
       success: answer<{ readonly members: ReadonlyArray<UserId> | null }>(),
+      error: refused
+    }),
+    HttpApiEndpoint.post("bigConversations", `${QUERY_PREFIX}bigConversations`, {
+      payload: Schema.Struct({ ...user, ...atLeast }),
+      success: answer<ReadonlyArray<ConversationId>>(),
+      error: refused
+    }),
+    HttpApiEndpoint.post("standing", `${QUERY_PREFIX}standing`, {
+      payload: Schema.Struct({
+        ...atLeast,
+        conv: ConversationIdForm,
+        users: Schema.Array(UserIdForm).check(Schema.isMaxLength(STANDING_USERS))
+      }),
+      success: answer<{ readonly members: ReadonlyArray<UserId>; readonly head: Seq }>(),
       error: refused
     }),
     HttpApiEndpoint.post("receipts", `${QUERY_PREFIX}receipts`, {

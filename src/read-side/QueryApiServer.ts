@@ -45,6 +45,8 @@ export const layerQueryApi = (secret: Redacted.Redacted<string>) =>
             pull: ({ payload: { after, conv, limit } }) => queries.pull(conv, after, limit),
             audience: ({ payload: { atLeast, conv, user } }) =>
               Effect.map(queries.audience(user, conv, atLeast), (members) => ({ members: members ?? null })),
+            bigConversations: ({ payload: { atLeast, user } }) => queries.bigConversations(user, atLeast),
+            standing: ({ payload: { atLeast, conv, users } }) => queries.standing(conv, users, atLeast),
             receipts: ({ payload: { since, until } }) => queries.receipts(since, until),
             acquainted: ({ payload: { atLeast, user, users } }) => queries.acquainted(user, users, atLeast)
           })

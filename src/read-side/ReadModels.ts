@@ -53,6 +53,8 @@ export interface InboxEntry {
   readonly position: number
   /** The position of the event that removed the user, 0 while they are a member. */
   readonly left: number
+  /** How many members it has. */
+  readonly members: number
 }
 
 /** Where a page of conversations ended. */

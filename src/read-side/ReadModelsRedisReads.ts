@@ -252,8 +252,8 @@ export const makeReads = Effect.fnUntraced(function* (
       for (let i = 0; i < list.length; i += 3) {
         const conv = list[i]!
         if (conv <= after) continue
-        const { head, position } = decodeConversation(conv, partition, list[i + 2]!, null).row
-        found.push({ conv, head, position, left: Number(list[i + 1]) })
+        const { head, members, position } = decodeConversation(conv, partition, list[i + 2]!, null).row
+        found.push({ conv, head, position, left: Number(list[i + 1]), members })
       }
     }
     found.sort((a, b) => (a.conv < b.conv ? -1 : 1))

@@ -179,7 +179,13 @@ export const makeMemoryStore = (
         .filter(({ held: { row }, me }) => row.conv > after && isMissed(row, me, vector))
         .sort(({ held: { row: a } }, { held: { row: b } }) => (a.conv < b.conv ? -1 : 1))
         .slice(0, limit)
-        .map(({ held: { row }, me }) => ({ conv: row.conv, head: row.head, position: row.position, left: me.left })),
+        .map(({ held: { row }, me }) => ({
+          conv: row.conv,
+          head: row.head,
+          position: row.position,
+          left: me.left,
+          members: row.members
+        })),
     counts: () => {
       const counts = { conversations: conversations.size, members: 0, messages: 0, reactions: 0 }
       for (const held of conversations.values()) {

@@ -214,13 +214,14 @@ export const makeSqliteStore = (db: DatabaseSync): SqliteStore => {
     inbox: reading<Parameters<Store["inbox"]>, ReturnType<Store["inbox"]>>((user, vector, after, limit) => {
       const found: Array<InboxEntry> = []
       const rows = sql(
-        `SELECT c.conv, c.partition, c.head, c.position, m.gone FROM members m JOIN conversations c ON c.id = m.conversation
+        `SELECT c.conv, c.partition, c.head, c.position, m.gone, c.members FROM members m JOIN conversations c ON c.id = m.conversation
          WHERE m.user = ? AND c.conv > ? ORDER BY c.conv`
       ).iterate(user, after) as unknown as Iterable<Row>
-      for (const [conv, partition, head, position, gone] of rows) {
-        const moved = (gone === 0 ? position : gone) as number
-        if (moved <= (vector[partition as number] ?? 0)) continue
-        found.push({ conv: conv as string, head: head as number, position: position as number, left: gone as number })
+      for (const [conv, partition, head, position, left, members] of rows as Iterable<
+        [string, number, number, number, number, number]
+      >) {
+        if ((left === 0 ? position : left) <= (vector[partition] ?? 0)) continue
+        found.push({ conv, head, position, left, members })
         if (found.length >= limit) break
       }
       return found

@@ -34,7 +34,7 @@ export const usableCursor = ({ barrier, since }: MissedRequest): Vector | undefi
 export const findMissed = Effect.fnUntraced(function* (
   log: EventReader,
   request: MissedRequest,
-  entries: ReadonlyArray<InboxEntry>
+  entries: ReadonlyArray<Omit<InboxEntry, "members">>
 ): Effect.fn.Return<ReadonlyArray<MissedConversation>, LogUnavailable> {
   const since = usableCursor(request)
   const seqs = new Map<ConversationId, Seq>(Object.entries(request.seqs))

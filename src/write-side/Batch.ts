@@ -25,9 +25,14 @@ import type { Answer } from "../platform/Router.ts"
 import type { AppendBatch, MemberRow, PartitionHead, PartitionRun, Prepared, PrepareRequest } from "./EventLog.ts"
 import type { CommandBatch } from "./CommandBus.ts"
 
-/** What goes out after the commit, in the order of the commands. */
+/** What goes out after the commit, in the order of the commands. `fromLog`: it was read from the log later, and the recipients are those of then. */
 export type Outgoing =
-  | { readonly _tag: "Event"; readonly event: TimelineEvent; readonly recipients: ReadonlyArray<UserId> }
+  | {
+      readonly _tag: "Event"
+      readonly event: TimelineEvent
+      readonly recipients: ReadonlyArray<UserId>
+      readonly fromLog?: true
+    }
   | { readonly _tag: "Answer"; readonly node: string; readonly answer: Answer }
   | {
       readonly _tag: "Receipt"
@@ -37,6 +42,7 @@ export type Outgoing =
       /** Larger conversations count, and that is done at most once a second: hence not at once. */
       readonly counted: boolean
       readonly receipt: () => ReceiptChange
+      readonly fromLog?: true
     }
 
 /** The result of deciding a batch: what to append, and what to tell when that is done. */
@@ -272,7 +278,10 @@ const answerTo = (
 })
 
 /** What the others are told of a mark, given the conversation with it or later. */
-export const receiptOf = (after: Conversation, event: StoredEvent & { readonly type: "marked" }): Outgoing => {
+export const receiptOf = (
+  after: Conversation,
+  event: StoredEvent & { readonly type: "marked" }
+): Extract<Outgoing, { readonly _tag: "Receipt" }> => {
   const seq = event.data.seen ?? event.data.delivered ?? 0
   return {
     _tag: "Receipt",

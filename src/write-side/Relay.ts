@@ -5,12 +5,12 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
-import { initial } from "../domain/conversation.ts"
+import { BIG_MEMBERS, initial } from "../domain/conversation.ts"
 import { isTimeline, removedBy, type StoredEvent } from "../domain/events.ts"
 import type { ConversationId, UserId } from "../domain/ids.ts"
 import { type MetricsWriter, metricsWriter } from "../platform/Metrics.ts"
 import { about, Tracing, type TracingOn } from "../platform/Tracing.ts"
-import { type NodeItem, Router, type RouterUnavailable } from "../platform/Router.ts"
+import { type NodeItem, type RouteId, Router, type RouterUnavailable } from "../platform/Router.ts"
 import { type Outgoing, receiptOf } from "./Batch.ts"
 import { EventBus, type EventBusUnavailable } from "./EventBus.ts"
 import { EventLog, type LogUnavailable, type OutboxEntry, type PartitionHead } from "./EventLog.ts"
@@ -239,17 +239,18 @@ class RelayLive {
   readonly #toNodes = Effect.fnUntraced(
     { self: this },
     function* (this: RelayLive, outgoing: ReadonlyArray<Outgoing>, progress: ReadonlyArray<NodeItem> = []) {
-      const users = new Set<UserId>()
+      const ids = new Set<RouteId>()
       // What a large group is told of a commit is told the same people, again and again.
       const lists = new Set<ReadonlyArray<UserId>>()
       for (const item of outgoing) {
         if (item._tag === "Answer" || (item._tag === "Receipt" && item.counted)) continue
-        lists.add(item.recipients)
+        if (isByInterest(item)) ids.add(convOf(item))
+        else lists.add(item.recipients)
       }
-      for (const list of lists) for (const user of list) users.add(user)
-      const routes = new Map<string, Held>()
-      if (users.size > 0)
-        for (const [node, held] of yield* this.#router.routes([...users])) routes.set(node, heldBy(new Set(held)))
+      for (const list of lists) for (const user of list) ids.add(user)
+      const routes = new Map<string, Route>()
+      if (ids.size > 0)
+        for (const [node, found] of yield* this.#router.routes([...ids])) routes.set(node, routeOf(new Set(found)))
       const streams = new Map<string, Array<NodeItem>>()
       for (const item of outgoing) {
         if (item._tag === "Answer") {
@@ -269,20 +270,18 @@ class RelayLive {
     }
   )
 
-  #address(
-    streams: Map<string, Array<NodeItem>>,
-    routes: ReadonlyMap<string, Held>,
-    item: Extract<Outgoing, { readonly _tag: "Event" | "Receipt" }>
-  ): void {
+  #address(streams: Map<string, Array<NodeItem>>, routes: ReadonlyMap<string, Route>, item: Told): void {
     let origin = item._tag === "Event" ? item.event.origin?.node : undefined
-    for (const [node, held] of routes) {
-      const users = held(item.recipients)
-      if (users.length === 0 && node !== origin) continue
+    const conv = isByInterest(item) ? convOf(item) : undefined
+    for (const [node, { held, ids }] of routes) {
+      const users = conv === undefined ? held(item.recipients) : NOBODY
+      const isConcerned = conv === undefined ? users.length > 0 : ids.has(conv)
+      if (!isConcerned && node !== origin) continue
       if (node === origin) origin = undefined
       streamOf(streams, node).push(nodeItem(item, users))
     }
     // The session that asked may be all that is there, as with a request over HTTP.
-    if (origin !== undefined) streamOf(streams, origin).push(nodeItem(item, []))
+    if (origin !== undefined) streamOf(streams, origin).push(nodeItem(item, NOBODY))
   }
 
   #toBus(partition: number, events: ReadonlyArray<StoredEvent>): Effect.Effect<void> {
@@ -348,9 +347,9 @@ class RelayLive {
             const state = states.get(event.conv) ?? initial(event.conv)
             if (isTimeline(event)) {
               const recipients = [...HashMap.keys(state.members), ...removedBy(event)]
-              outgoing.push({ _tag: "Event", event, recipients })
+              outgoing.push({ _tag: "Event", event, recipients, fromLog: true })
             } else if (HashMap.has(state.members, event.by))
-              receipts.set(`${event.conv}\n${event.by}`, receiptOf(state, event))
+              receipts.set(`${event.conv}\n${event.by}`, { ...receiptOf(state, event), fromLog: true })
           }
           yield* untilDone(this.#toNodes([...outgoing, ...receipts.values()]))
           yield* this.#payCounts()
@@ -448,17 +447,48 @@ class RelayLive {
   )
 }
 
-/** Which of these users a node holds. Messages in one conversation have the same recipients, and get the same answer. */
-type Held = (recipients: ReadonlyArray<UserId>) => ReadonlyArray<UserId>
+type Told = Extract<Outgoing, { readonly _tag: "Event" | "Receipt" }>
 
-const heldBy = (users: ReadonlySet<UserId>): Held => {
+const convOf = (item: Told): ConversationId => (item._tag === "Event" ? item.event.conv : item.conv)
+
+const isMembership = (item: Told): boolean =>
+  item._tag === "Event" && (item.event.type === "created" || item.event.type === "members")
+
+/**
+ * By the members that it has after the event. How many that were is not known of what was read from the log: then who comes and goes is told as if it were big, since a node that
+ * takes an interest in one that is not is harmless.
+ */
+const isBig = (item: Told): boolean => {
+  if (item.fromLog === true) return isMembership(item)
+  return item.recipients.length - (item._tag === "Event" ? removedBy(item.event).length : 0) > BIG_MEMBERS
+}
+
+/**
+ * Told to the nodes that are interested in the conversation, whoever is in it. Who comes and goes is told to those that hold the people concerned, however many they are: by that a node
+ * learns what it is to be interested in. So is what was read from the log.
+ */
+const isByInterest = (item: Told): boolean => isBig(item) && !isMembership(item)
+
+/** What a node registered, of what was looked up. */
+interface Route {
+  readonly ids: ReadonlySet<RouteId>
+  /** Which of these users it holds. Messages in one conversation have the same recipients, and get the same answer. */
+  readonly held: (recipients: ReadonlyArray<UserId>) => ReadonlyArray<UserId>
+}
+
+const routeOf = (ids: ReadonlySet<RouteId>): Route => {
   const known = new Map<ReadonlyArray<UserId>, ReadonlyArray<UserId>>()
-  return (recipients) => {
-    let held = known.get(recipients)
-    if (held === undefined) known.set(recipients, (held = recipients.filter((user) => users.has(user))))
-    return held
+  return {
+    ids,
+    held: (recipients) => {
+      let held = known.get(recipients)
+      if (held === undefined) known.set(recipients, (held = recipients.filter((user) => ids.has(user))))
+      return held
+    }
   }
 }
+
+const NOBODY: ReadonlyArray<never> = []
 
 const streamOf = (streams: Map<string, Array<NodeItem>>, node: string): Array<NodeItem> => {
   let stream = streams.get(node)
@@ -466,12 +496,14 @@ const streamOf = (streams: Map<string, Array<NodeItem>>, node: string): Array<No
   return stream
 }
 
-const nodeItem = (
-  item: Extract<Outgoing, { readonly _tag: "Event" | "Receipt" }>,
-  users: ReadonlyArray<UserId>
-): NodeItem =>
-  item._tag === "Event"
-    ? item.event.origin?.traceparent === undefined
-      ? { _tag: "MessagePersisted", event: item.event, users }
-      : { _tag: "MessagePersisted", event: item.event, users, traceparent: item.event.origin.traceparent }
-    : { _tag: "Receipt", receipt: item.receipt(), users, session: item.session }
+const nodeItem = (item: Told, users: ReadonlyArray<UserId>): NodeItem => {
+  const big = isBig(item) ? BIG : undefined
+  if (item._tag === "Receipt") return { _tag: "Receipt", receipt: item.receipt(), users, session: item.session, ...big }
+  const { event } = item
+  const traceparent = event.origin?.traceparent
+  return traceparent === undefined
+    ? { _tag: "MessagePersisted", event, users, ...big }
+    : { _tag: "MessagePersisted", event, users, traceparent, ...big }
+}
+
+const BIG = { big: true } as const
