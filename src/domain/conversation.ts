@@ -1,7 +1,7 @@
 import * as HashMap from "effect/HashMap"
 import * as Option from "effect/Option"
 import type { EventData, NewEvent } from "./events.ts"
-import { type ConversationId, dmMembers, type Seq, type UserId } from "./ids.ts"
+import { type ConversationId, dmMembers, isDm, type Seq, type UserId } from "./ids.ts"
 
 /** Members that a group may have. A command that would pass it is refused whole. */
 export const MAX_MEMBERS = 10_000
@@ -13,7 +13,11 @@ export const NAMED_RECEIPTS_MAX = 50
  * Conversations of more members are big: what happens in them is told to the nodes that are interested in the conversation, and no longer to those that hold its members,
  * each of whom would have to be looked up.
  */
-export const BIG_MEMBERS = 200
+const BIG_MEMBERS = 200
+
+/** Whether a conversation of so many members is big; a direct one never is. */
+export const isBigConversation = (conv: ConversationId, members: number): boolean =>
+  members > BIG_MEMBERS && !isDm(conv)
 
 /** Watermarks that moved. `user` names whose in conversations of up to {@link NAMED_RECEIPTS_MAX} members; larger ones have counts for one seq. */
 export type ReceiptChange =

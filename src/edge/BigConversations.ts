@@ -43,7 +43,7 @@ interface Interest {
 }
 
 export interface BigConversationsOptions {
-  readonly router: Pick<Router["Service"], "register" | "unregister">
+  readonly router: Pick<Router["Service"], "node" | "register" | "unregister">
   readonly queries: Pick<Queries["Service"], "bigConversations" | "standing" | "pull">
   /** The heads of all partitions, read after the call. */
   readonly barrier: Effect.Effect<Vector, LogUnavailable>
@@ -88,6 +88,14 @@ export class BigConversations {
     const interest = this.#interests.get(conv)
     if (interest === undefined) return NOBODY
     return (interest.list ??= [...interest.users])
+  }
+
+  /** Those who are given this event. Where nobody is, the conversation is registered no longer. */
+  usersFor({ conv, origin }: TimelineEvent): ReadonlyArray<UserId> {
+    const users = this.usersOf(conv)
+    // What was asked for here comes here in any case.
+    if (users.length === 0 && origin?.node !== this.#options.router.node) this.stray(conv)
+    return users
   }
 
   /**

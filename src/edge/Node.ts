@@ -5,7 +5,7 @@ import type { TimelineEvent } from "../domain/events.ts"
 import type { ClientId, ConversationId, UserId } from "../domain/ids.ts"
 import { partitionOf, type Vector } from "../domain/partition.ts"
 import { CLOSE, type CloseCode } from "../domain/protocol/close-codes.ts"
-import type { Hello, Refresh } from "../domain/protocol/client-frames.ts"
+import type { Hello } from "../domain/protocol/client-frames.ts"
 import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import type { Limits } from "../domain/protocol/server-frames.ts"
 import type { Rejection } from "../domain/rejections.ts"
@@ -25,7 +25,6 @@ import { makeBarrier } from "./barrier.ts"
 import { BigConversations } from "./BigConversations.ts"
 import type { Connection } from "./Connection.ts"
 import { encodeCursor } from "./cursor.ts"
-import { errFrame } from "./errors.ts"
 import { eventFrame, Frame, signalFrame } from "./Frame.ts"
 import { Hedge, type Pending } from "./Hedge.ts"
 import { Presence } from "./Presence.ts"
@@ -199,6 +198,11 @@ export class Node {
   /** Who a `hello` is from. */
   identify(hello: Hello): Effect.Effect<Identity, Unauthorized> {
     return hello.token === undefined ? this.#auth.redeemTicket(hello.ticket!) : this.#auth.verify(hello.token)
+  }
+
+  /** Who a token is of. */
+  verify(token: string): Effect.Effect<Identity, Unauthorized> {
+    return this.#auth.verify(token)
   }
 
   opened(connection: Connection): void {
@@ -420,21 +424,13 @@ export class Node {
       if (event.origin !== undefined) this.#requests.get(event.origin.session)?.persisted(event)
     }
     if (!run.isPlain) this.#membersChanged(run)
-    const users = run.isPlain && run.isBig ? this.#usersOf(run) : run.users
+    const users = run.isPlain && run.isBig ? this.big.usersFor(run.first) : run.users
     deliver(run, users, this.#sessions, this.#users)
     if (!run.isPlain || run.first.seq === 1) this.presence.membership(run, this.#users)
     for (const user of this.#listeners.size === 0 ? none : users)
       for (const listener of this.#listeners.get(user) ?? none) for (const { event } of items) listener.event(event)
     for (const item of items) this.#traces?.given(item)
     return items.length
-  }
-
-  /** Those of a big conversation's members who are here. */
-  #usersOf({ conv, first }: Run): ReadonlyArray<UserId> {
-    const users = this.big.usersOf(conv)
-    // What was asked for here comes here in any case.
-    if (users.length === 0 && first.origin?.node !== this.#router.node) this.big.stray(conv)
-    return users
   }
 
   #membersChanged({ conv, items }: Run): void {
@@ -466,22 +462,6 @@ export class Node {
       }
     }
   }
-
-  readonly refresh = Effect.fnUntraced(
-    { self: this },
-    function* (this: Node, connection: Connection, { rid, token }: Refresh): Effect.fn.Return<Frame> {
-      const identity = yield* Effect.result(this.#auth.verify(token))
-      if (identity._tag === "Failure") return errFrame("unauthorized", identity.failure.message, { rid })
-      const { expiresAt, user } = identity.success
-      if (user !== connection.user) {
-        return errFrame("unauthorized", `This token is for ${user}; the connection belongs to ${connection.user}.`, {
-          rid
-        })
-      }
-      connection.expiresAt = expiresAt
-      return new Frame({ t: "reply", rid, expiresAt })
-    }
-  )
 
   /** Once a second, for every connection. */
   tick(): void {

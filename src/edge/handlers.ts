@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { type Intent, sortedUsers } from "../domain/commands.ts"
 import { groupConversation } from "../domain/groupId.ts"
 import { dmConversation } from "../domain/ids.ts"
-import type { ClientFrame } from "../domain/protocol/client-frames.ts"
+import type { ClientFrame, Refresh } from "../domain/protocol/client-frames.ts"
 import { PAGES } from "../domain/protocol/limits.ts"
 import type { ServerFrame } from "../domain/protocol/server-frames.ts"
 import type { QueryRefused } from "../read-side/Queries.ts"
@@ -105,8 +105,20 @@ export const handle = (connection: Connection, frame: ClientFrame): Effect.Effec
     case "presence":
       return connection.request(node.presence.request(connection, frame))
     case "refresh":
-      return connection.request(node.refresh(connection, frame))
+      return connection.request(refresh(connection, frame))
   }
 }
+
+/** Puts another token in the place of a connection's, which is for the same user. */
+const refresh = Effect.fnUntraced(function* (connection: Connection, { rid, token }: Refresh): Effect.fn.Return<Frame> {
+  const identity = yield* Effect.result(connection.node.verify(token))
+  if (identity._tag === "Failure") return errFrame("unauthorized", identity.failure.message, { rid })
+  const { expiresAt, user } = identity.success
+  if (user !== connection.user) {
+    return errFrame("unauthorized", `This token is for ${user}; the connection belongs to ${connection.user}.`, { rid })
+  }
+  connection.expiresAt = expiresAt
+  return new Frame({ t: "reply", rid, expiresAt })
+})
 
 const PONG = new Frame({ t: "pong" })

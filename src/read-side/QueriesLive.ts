@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
-import { BIG_MEMBERS, type Conversation, initial, MAX_MEMBERS, memberOf } from "../domain/conversation.ts"
+import { type Conversation, initial, isBigConversation, MAX_MEMBERS, memberOf } from "../domain/conversation.ts"
 import { type ConversationId, dmConversation, dmMembers, isDm, type UserId } from "../domain/ids.ts"
 import { partitionOf, type Vector, zeroVector } from "../domain/partition.ts"
 import { noConversation } from "../domain/rejections.ts"
@@ -195,7 +195,9 @@ const make = (readModels: ReadModels["Service"], log: EventReader): Queries["Ser
     answer(
       atLeast,
       Effect.map(inboxOf(user, zeroVector(partitions)), (entries) =>
-        entries.filter(({ left, members }) => left === 0 && members > BIG_MEMBERS).map(({ conv }) => conv)
+        entries
+          .filter(({ conv, left, members }) => left === 0 && isBigConversation(conv, members))
+          .map(({ conv }) => conv)
       ),
       Effect.map(allMemberships(log, user), (memberships) =>
         memberships.filter(({ conv, left }) => left === 0 && !isDm(conv)).map(({ conv }) => conv)

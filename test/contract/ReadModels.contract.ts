@@ -188,7 +188,15 @@ export const readModelsContract = (name: string, { place, runs }: Options): void
                     const left = member ? 0 : (referenceRemoval(history, state.conv, user)?.position ?? 0)
                     const last = member ? state.position : left
                     return last > vector[partitionOf(state.conv, PARTITIONS)]!
-                      ? [{ conv: state.conv, head: state.seq, position: state.position, left }]
+                      ? [
+                          {
+                            conv: state.conv,
+                            head: state.seq,
+                            position: state.position,
+                            left,
+                            members: HashMap.size(state.members)
+                          }
+                        ]
                       : []
                   })
                   .sort((a, b) => (a.conv < b.conv ? -1 : 1))

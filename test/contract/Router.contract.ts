@@ -52,6 +52,38 @@ export const routerContract = (name: string, open: Effect.Effect<RoutingEnds, ne
       })
     )
 
+    it.live("knows which nodes are interested in a big conversation, and takes it for nobody who is there", () =>
+      Effect.gen(function* () {
+        const { join, kill } = yield* open
+        const conv = "g:00000000-0000-8000-8000-000000000001"
+        const other = "g:00000000-0000-8000-8000-000000000002"
+        const n1 = yield* join("n1")
+        const n2 = yield* join("n2")
+        yield* n1.register(conv)
+        yield* n2.register(conv)
+        yield* n2.register("ann")
+        assert.deepStrictEqual(Object.fromEntries(yield* n1.routes([conv, other, "ann"])), {
+          n1: [conv],
+          n2: [conv, "ann"]
+        })
+        yield* n1.unregister(conv)
+        assert.deepStrictEqual(Object.fromEntries(yield* n2.routes([conv])), { n2: [conv] })
+        yield* n1.register(other)
+        yield* n1.unregister(other)
+        assert.isUndefined((yield* n1.presence([other])).get(other)?.lastSeen)
+        yield* kill("n2")
+        assert.strictEqual((yield* n1.routes([conv])).size, 0)
+        assert.deepStrictEqual((yield* n1.presence([conv])).get(conv), { online: false })
+        // Of all that came and went here the nodes were told of ann only.
+        yield* n1.register("bob")
+        const told = new Set<string>()
+        while (!told.has("bob")) {
+          for (const { signal } of yield* n1.takeSignals) if (signal._tag === "Presence") told.add(signal.user)
+        }
+        assert.deepStrictEqual([...told].sort(), ["ann", "bob"])
+      })
+    )
+
     it.live("brings a node what was appended to its stream, all of it and in order", () =>
       Effect.gen(function* () {
         const { join } = yield* open

@@ -43,6 +43,8 @@ const event: fc.Arbitrary<TimelineEvent> = fc
 
 const item: fc.Arbitrary<NodeItem> = fc.oneof(
   fc.record({ _tag: fc.constant("MessagePersisted" as const), event, users }),
+  fc.record({ _tag: fc.constant("MessagePersisted" as const), event, users, big: fc.constant(true as const) }),
+  fc.record({ _tag: fc.constant("MessagePersisted" as const), event, users, traceparent: text }),
   fc.record({ _tag: fc.constant("Progress" as const), partition: fc.nat(15), position: fc.nat() }),
   fc.record({
     _tag: fc.constant("Receipt" as const),
@@ -65,13 +67,18 @@ const through = (encoder: Encoder, node: string, items: ReadonlyArray<NodeItem>)
   encoder.encode(node, items).flatMap(({ frames, meta }) => decodeItems(node, Buffer.from(meta), Buffer.from(frames)))
 
 /** What a node may rely on of an event. */
-const known = ({ event, frame, users }: Extract<NodeItem, { readonly _tag: "MessagePersisted" }>, node: string) => {
+const known = (
+  { big, event, frame, traceparent, users }: Extract<NodeItem, { readonly _tag: "MessagePersisted" }>,
+  node: string
+) => {
   const { at, by, cid, conv, data, origin, partition, position, prev, seq, type } = event
   return {
     event: { at, by, cid, conv, data, partition, position, prev, seq, type },
     origin: origin?.node === node ? { session: origin.session, rid: origin.rid } : undefined,
     frame: (frame?.() ?? eventFrame(event).payload).toString(),
-    users
+    users,
+    big,
+    traceparent
   }
 }
 

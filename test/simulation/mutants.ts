@@ -180,6 +180,38 @@ export const mutants: ReadonlyArray<Mutant> = [
     ]
   },
   {
+    name: "no-interest",
+    invariant: "I11",
+    what: "A node does not register the big conversations of its users.",
+    substitutions: [
+      change("src/edge/BigConversations.ts", "Effect.map(router.register(conv), ", "Effect.map(Effect.void, ")
+    ]
+  },
+  {
+    name: "barrier-before-interest",
+    invariant: "I11",
+    what: "A connection does not wait for the big conversations of its user before it reads the barrier.",
+    substitutions: [
+      change(
+        "src/edge/Node.ts",
+        "return Effect.andThen(this.register(user), this.big.ensure(user))",
+        "return Effect.map(this.register(user), () => this.fork(Effect.ignore(this.big.ensure(user))))"
+      )
+    ]
+  },
+  {
+    name: "big-and-removed",
+    invariant: "I17",
+    what: "Who is removed from a big conversation is still told of it.",
+    substitutions: [
+      change(
+        "src/edge/BigConversations.ts",
+        "else if (known.convs.delete(conv)) this.#leave(conv, user)",
+        "else if (known.convs.delete(conv) && big !== true) this.#leave(conv, user)"
+      )
+    ]
+  },
+  {
     name: "marks-past-the-head",
     invariant: "I13",
     what: "A mark may be past the newest event.",

@@ -11,7 +11,7 @@ export const tight: ReadonlyArray<Substitution> = [
   constant("src/domain/protocol/limits.ts", "REPLAY_PER_CONVERSATION", 6),
   constant("src/domain/protocol/limits.ts", "REPLAY_TOTAL", 10),
   constant("src/domain/conversation.ts", "NAMED_RECEIPTS_MAX", 2),
-  constant("src/domain/conversation.ts", "BIG_MEMBERS", 2),
+  constant("src/domain/conversation.ts", "BIG_MEMBERS", 1),
   constant("src/write-side/StateCache.ts", "MAX_CONVERSATIONS", 1),
   constant("src/write-side/CommandPublisher.ts", "BATCH_COMMANDS", 4),
   constant("src/write-side/EventBusMemory.ts", "MAX_EVENTS", 12),
