@@ -95,9 +95,19 @@ const hidden = (cause: unknown): string =>
     .replace(/\.+$/, "")
     .slice(0, 300)
 
+/** What is wrong with the name of the set in the address. The driver leaves out members of other sets, and then knows of none. */
+export const setTrouble = (cause: unknown): string | undefined => {
+  if (!(cause instanceof MongoServerSelectionError) || cause.reason === undefined) return undefined
+  const { servers, setName } = cause.reason
+  return servers.size === 0 && setName !== null
+    ? `no member of a replica set ${setName} was found: look at replicaSet in MONGO_URL`
+    : undefined
+}
+
 /** What went wrong, for people, in a part of a sentence. */
 export const mongoReason = (cause: unknown): string =>
   mongoTlsTrouble(cause) ??
+  setTrouble(cause) ??
   (cause instanceof MongoServerSelectionError
     ? `no primary was found within ${SELECT_MS / 1000} s (${hidden(cause)})`
     : hidden(cause))

@@ -160,8 +160,8 @@ const connectTo = ({ address, name }: RabbitConnectionOptions): Effect.Effect<Ra
       clientProperties: { connection_name: `darda ${name}` }
     }
     const fail = (error: unknown): void => {
-      const tls = tlsTroubleAtFirst("AMQP", address, error)
-      resume(Effect.fail(rabbitUnavailable("take a connection", tls === undefined ? error : new Error(tls))))
+      const known = tlsTroubleAtFirst("AMQP", address, error) ?? vhostTrouble(error)
+      resume(Effect.fail(rabbitUnavailable("take a connection", known === undefined ? error : new Error(known))))
     }
     try {
       const { isTls, url } = addressOf(address)
@@ -180,6 +180,12 @@ const connectTo = ({ address, name }: RabbitConnectionOptions): Effect.Effect<Ra
       orElse: () => Effect.fail(rabbitUnavailable("take a connection", new Error("no answer")))
     })
   )
+
+/** What is wrong with the virtual host in the address. After the login only the virtual host is asked for; of what the server answers to that, amqplib says no more than that it was something else. */
+export const vhostTrouble = (error: unknown): string | undefined =>
+  error instanceof Error && error.message.startsWith("Expected ConnectionOpenOk; got <ConnectionClose")
+    ? "it refuses the virtual host that AMQP_URL names as its path: there is none of that name, or this user may not use it"
+    : undefined
 
 /** Throws where the address is none, without repeating it. The files of TLS are read for every connection, so that certificates can be changed. */
 const addressOf = ({ url }: EngineAddress): { readonly url: string; readonly isTls: boolean } => {

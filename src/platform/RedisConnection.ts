@@ -102,6 +102,8 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
   /** Whether there was a connection before. */
   let isKnown = false
   let lastError = CLOSED
+  /** This connection cannot be in the database that it should be in: what else goes wrong on it says less. */
+  let isElsewhere = false
 
   const client = yield* Effect.acquireRelease(
     Effect.sync(() => {
@@ -121,10 +123,18 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
         retryStrategy: (times) =>
           Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(times, 10)) * (0.5 + Math.random() / 2)
       })
-      client.on("error", (error: Error) => {
+      client.on("error", (error: Error & { readonly command?: { readonly name?: string } }) => {
+        if (isElsewhere) return
+        if (error.command?.name === "select") {
+          // The driver would go on, in the database 0.
+          isElsewhere = true
+          lastError = `the database ${place.db} that REDIS_URL names cannot be used (${error.message})`
+          return client.disconnect(true)
+        }
         const tls = isKnown ? tlsTrouble("REDIS", error) : tlsTroubleAtFirst("REDIS", address, error)
         lastError = tls ?? error.message.replace(/\.+$/, "")
       })
+      client.on("connect", () => void (isElsewhere = false))
       client.on("close", () => {
         if (lost) return
         lost = true

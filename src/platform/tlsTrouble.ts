@@ -42,7 +42,8 @@ export const tlsTrouble = (engine: EngineName, error: unknown): string | undefin
 const LEFT = /ECONNRESET|EPIPE|closed|disconnected|ended/
 
 /**
- * The same for the making of a connection, where servers that ask for certificates leave without a word when there is none: Redis and MongoDB do.
+ * The same for the making of a connection, where servers that ask for certificates leave without a word when there is none: Redis and MongoDB do, and MongoDB also where it does not
+ * speak TLS.
  */
 export const tlsTroubleAtFirst = (engine: EngineName, address: EngineAddress, error: unknown): string | undefined => {
   const found = tlsTrouble(engine, error)
@@ -50,7 +51,7 @@ export const tlsTroubleAtFirst = (engine: EngineName, address: EngineAddress, er
   const left = within(error, DEPTH).find(({ message }) => LEFT.test(message))
   return left === undefined
     ? undefined
-    : `it ended the connection (${left.message.replace(/\.+$/, "")}): where it asks for certificates, set ${engine}_TLS_CERT_FILE and ${engine}_TLS_KEY_FILE`
+    : `it ended the connection (${left.message.replace(/\.+$/, "")}): it does not speak TLS at that port, or it asks for certificates: then set ${engine}_TLS_CERT_FILE and ${engine}_TLS_KEY_FILE`
 }
 
 const alertOf = (message: string): string => WANTS_OURS.exec(message)?.[0].toLowerCase() ?? ""

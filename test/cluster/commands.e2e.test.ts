@@ -133,6 +133,21 @@ describe("the doctor", () => {
     assert.strictEqual(code, 1)
   })
 
+  it("names the part of an address that does not fit an engine that answers", async () => {
+    const { wrong } = await findings({
+      MONGO_URL: log.env["MONGO_URL"]!.replace(/replicaSet=\w+/, "replicaSet=another"),
+      AMQP_URL: `${log.env["AMQP_URL"]}/nowhere`,
+      REDIS_URL: `${redis.url}/99`
+    })
+    assert.lengthOf(wrong, 3, wrong.join("\n"))
+    assert.match(
+      wrong[0]!,
+      /✗ MongoDB at .*no member of a replica set another was found.*look at replicaSet in MONGO_URL/
+    )
+    assert.match(wrong[1]!, /✗ RabbitMQ at .*\/nowhere: it refuses the virtual host that AMQP_URL names/)
+    assert.match(wrong[2]!, /✗ Redis at .*\/99: ERR DB index is out of range/)
+  })
+
   it("names engines and read processes that do not answer, or are of another log or secret", async () => {
     const { wrong } = await findings({
       MONGO_URL: `mongodb://ada:hunter2@${AWAY}/?replicaSet=rs0`,

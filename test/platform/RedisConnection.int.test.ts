@@ -104,6 +104,23 @@ describe("a connection to Redis", () => {
     })
   )
 
+  it.live("is in the database that the URL names, or there is none", () =>
+    Effect.gen(function* () {
+      const { port } = yield* redisServer("--databases", "2")
+      const connect = (db: number) =>
+        connectRedis({ address: redisAddress(`redis://127.0.0.1:${port}/${db}`), name: "test" })
+      const [zero, one, two] = [yield* connect(0), yield* connect(1), yield* connect(2)]
+      yield* one.run("set", (client) => client.set("a", "of one"))
+      assert.isNull(yield* get(zero, "a"))
+      assert.strictEqual(yield* get(one, "a"), "of one")
+      assert.strictEqual((yield* Effect.flip(get(two, "a"))).code, "closed")
+      assert.match(
+        two.trouble()!,
+        /the database 2 that REDIS_URL names cannot be used \(ERR DB index is out of range\)/
+      )
+    })
+  )
+
   it.live("neither errors nor log lines hold passwords or what was sent", () =>
     Effect.gen(function* () {
       const { address, port } = yield* redisServer()

@@ -4,6 +4,8 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Redis } from "ioredis"
 import { asksTls, type EngineAddress, shownUrl, tlsOptions } from "../../platform/EngineAddress.ts"
+import { setTrouble } from "../../platform/MongoConnection.ts"
+import { vhostTrouble } from "../../platform/RabbitConnection.ts"
 import type { EngineAddresses, SettingsValues } from "../../platform/Settings.ts"
 import { type EngineName, tlsFilesTrouble, tlsTroubleAtFirst } from "../../platform/tlsTrouble.ts"
 import { bad, type Finding, good, note } from "./finding.ts"
@@ -50,7 +52,9 @@ const look = (
     Effect.catch(({ cause }) =>
       // What a driver says may repeat the address, with the password in it.
       Effect.succeed([
-        bad(`${shown}: ${tlsTroubleAtFirst(engine, address, cause) ?? hidden(address, (cause as Error).message)}`)
+        bad(
+          `${shown}: ${tlsTroubleAtFirst(engine, address, cause) ?? setTrouble(cause) ?? vhostTrouble(cause) ?? hidden(address, (cause as Error).message)}`
+        )
       ])
     ),
     Effect.timeoutOrElse({
@@ -76,6 +80,8 @@ const checkRedis: Check = async (address, shown) => {
     await redis.connect().catch((error: unknown) => {
       throw problem ?? error
     })
+    // The driver goes on, in the database 0, where the one that the URL names is refused.
+    if (problem !== undefined) throw problem
     const asked = Date.now()
     const [seconds, micros] = await redis.time()
     const theirs = Number(seconds) * 1000 + Number(micros) / 1000
