@@ -151,8 +151,9 @@ export class Batch {
       const head = heads.get(batch.partition)!
       const moved = counters.get(batch.partition) ?? {}
       const last = moved[batch.edge] ?? head.counters[batch.edge] ?? 0
-      const isRepeat = batch.counter <= last
-      moved[batch.edge] = Math.max(last, batch.counter)
+      const isCounted = batch.counter > 0
+      const isRepeat = isCounted && batch.counter <= last
+      if (isCounted) moved[batch.edge] = Math.max(last, batch.counter)
       counters.set(batch.partition, moved)
       let run = events.get(batch.partition)
       if (run === undefined) events.set(batch.partition, (run = []))

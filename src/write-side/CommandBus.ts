@@ -19,7 +19,10 @@ export interface CommandBatch {
   readonly partition: number
   /** The edge's boot id. */
   readonly edge: string
-  /** 1, 2, 3, … per edge and partition: a committer takes them without a jump. */
+  /**
+   * 1, 2, 3, … per edge and partition: a committer takes them without a jump. 0 where it comes from no edge but by hand: it is taken whenever it comes, and remembered by its
+   * commands alone, since there may be more of these than edges that are remembered.
+   */
   readonly counter: number
   readonly commands: ReadonlyArray<Command>
 }

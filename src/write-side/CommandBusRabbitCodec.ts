@@ -7,9 +7,16 @@ import { AfterForm, ConversationIdForm, FlagForm, SeqForm, UserIdForm } from "..
 import type { Unreadable } from "../platform/RabbitConsumer.ts"
 import { retriedLetter } from "../platform/rabbitLetters.ts"
 import type { CommandBatch } from "./CommandBus.ts"
+import { BATCH_COMMANDS } from "./CommandPublisher.ts"
 
 /** Raise it when older code would misread what is written; it puts what it cannot read to the dead letters, for `retry` after the upgrade. */
 const VERSION = 1
+
+/**
+ * The longest message that is read, in bytes: several times what an edge makes of a batch. Larger ones, and those of more commands than a committer takes at once, could be read and
+ * not be committed, by no writer and at no try.
+ */
+const MESSAGE_BYTES = 4 * 1024 * 1024
 
 const Users = Schema.Array(UserIdForm)
 
@@ -65,7 +72,7 @@ const why = (wire: unknown): string => {
 const unreadable = (reason: string): Unreadable => ({ unreadable: reason })
 
 /**
- * Reads a batch from the queue of this partition. One that an operator sent back from the dead letters comes as if from an edge of its own: its edge's counter
+ * Reads a batch from the queue of this partition. One that an operator sent back from the dead letters comes without a counter: that of its edge
  * has passed it long since, and what is behind the counter is taken for a repeat.
  */
 export const decodeBatch = (
@@ -73,6 +80,8 @@ export const decodeBatch = (
   partition: number,
   partitions: number
 ): CommandBatch | Unreadable => {
+  const { length } = message.content
+  if (length > MESSAGE_BYTES) return unreadable(`it has ${length} bytes; at most ${MESSAGE_BYTES} are read`)
   let wire: unknown
   try {
     wire = JSON.parse(message.content.toString())
@@ -80,10 +89,12 @@ export const decodeBatch = (
     return unreadable("it is not JSON")
   }
   if (!isWire(wire)) return unreadable(`it is no batch of commands: ${why(wire)}`)
+  const count = wire.commands.length
+  if (count > BATCH_COMMANDS) return unreadable(`it holds ${count} commands; at most ${BATCH_COMMANDS} are one batch`)
   const astray = wire.commands.find(({ conv }) => partitionOf(conv, partitions) !== partition)
   if (astray !== undefined) return unreadable(`${astray.conv} does not belong to partition ${partition}`)
   const letter = retriedLetter(message)
   return letter === undefined
     ? { partition, edge: wire.edge, counter: wire.counter, commands: wire.commands }
-    : { partition, edge: `retry-${letter}`, counter: 1, commands: wire.commands }
+    : { partition, edge: `retry-${letter}`, counter: 0, commands: wire.commands }
 }

@@ -87,7 +87,7 @@ export const following = Effect.fnUntraced(function* (consumer: CommandConsumer,
   let jump: string | undefined
   const note = ({ commands, counter, edge, partition }: CommandBatch): void => {
     const from = `${edge} ${partition}`
-    const last = counters.get(from) ?? 0
+    const last = counters.get(from) ?? (counter === 0 ? -1 : 0)
     if (counter <= last) {
       repeats++
       return

@@ -82,6 +82,36 @@ const batch = (counter: number) => ({
   ]
 })
 
+it.live("what is sent back by hand is committed once, and no edge is forgotten for it", () =>
+  Effect.gen(function* () {
+    const memory = makeMemoryLog(PARTITIONS)
+    const broker = makeMemoryBroker(PARTITIONS)
+    yield* broker.publish(batch(1))
+    for (let n = 0; n < 2; n++)
+      for (let letter = 0; letter < 2; letter++)
+        yield* broker.publish({ ...batch(0), edge: `retry-${letter}`, commands: batch(100 + letter).commands })
+    yield* broker.publish(batch(2))
+    const layers = Relay.layer.pipe(
+      Layer.provideMerge(
+        Layer.mergeAll(layerLog(memory), layerBus(broker, "e"), layerEvents(makeMemoryEventBus()), layerRouter("n"))
+      )
+    )
+    yield* Effect.gen(function* () {
+      const log = yield* EventLog
+      yield* Effect.forkScoped((yield* Relay).run)
+      yield* Effect.forkScoped(runCommitter({ owner: "test", newDmsPerHour: 10 }))
+      while ((yield* log.heads)[partition] !== 4) yield* Effect.yieldNow
+      const events = yield* log.timeline(conv, { limit: 100, take: "oldest" })
+      assert.deepStrictEqual(
+        events.map(({ cid }) => cid),
+        ["c1", "c100", "c101", "c2"]
+      )
+      const [head] = yield* log.claim([partition], "another")
+      assert.deepStrictEqual(head!.counters, { e: 2 })
+    }).pipe(Effect.provide(layers), Effect.scoped)
+  })
+)
+
 it.effect("waits for a batch that is late, and does not wait for ever for one that is lost", () =>
   Effect.gen(function* () {
     const broker = makeMemoryBroker(PARTITIONS)

@@ -86,6 +86,23 @@ describe("Dead letters in RabbitMQ", () => {
     })
   )
 
+  it.live("are also what could be read and not be committed: too much for one commit", () =>
+    Effect.gen(function* () {
+      const { committer, letters, load, put, queue } = yield* opened
+      const commands = Array.from({ length: 501 }, (_, n) => commandOf(n))
+      const body = "x".repeat(4 * 1024 * 1024)
+      yield* put(queue, [
+        JSON.stringify({ v: 1, edge: "e9", counter: 1, commands }),
+        JSON.stringify({ v: 1, edge: "e9", counter: 1, commands: [commandOf(1, body)] })
+      ])
+      load.offer()
+      yield* committer.hasAll(load.taken)
+      const reasons = (yield* letters(2)).map(({ reason }) => reason)
+      assert.strictEqual(reasons[0], "it holds 501 commands; at most 500 are one batch")
+      assert.match(reasons[1]!, /^it has \d+ bytes; at most 4194304 are read$/)
+    })
+  )
+
   it.live("are shown, sent back and thrown away by their ids", () =>
     Effect.gen(function* () {
       const { committer, letters, options, put, queue, waiting } = yield* opened
