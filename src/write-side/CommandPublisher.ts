@@ -80,8 +80,23 @@ export const makeCommandPublisher = (options: {
         for (const listener of listeners) listener(batch)
         yield* quiet.over("Publishing commands")
       }
-      buffer.publishing = false
     })
+    /** A bug costs the batch that it came with, and not the partition for as long as the process lives. */
+    const publishing = (partition: number, buffer: Buffer) =>
+      publishAll(partition, buffer).pipe(
+        Effect.tapCause((cause) =>
+          Cause.hasInterruptsOnly(cause)
+            ? Effect.void
+            : Effect.logError(`publishing commands of partition ${partition} failed by a bug`, cause)
+        ),
+        Effect.ignoreCause,
+        Effect.andThen(
+          Effect.sync(() => {
+            buffer.publishing = false
+            if (buffer.commands.length > 0) work.openUnsafe()
+          })
+        )
+      )
 
     yield* Effect.forever(
       Effect.gen(function* () {
@@ -91,7 +106,7 @@ export const makeCommandPublisher = (options: {
           const buffer = buffers[partition]!
           if (buffer.publishing || buffer.commands.length === 0) continue
           buffer.publishing = true
-          yield* Effect.forkChild(publishAll(partition, buffer), { startImmediately: true })
+          yield* Effect.forkChild(publishing(partition, buffer), { startImmediately: true })
         }
       })
     ).pipe(
