@@ -16,6 +16,10 @@ import { isLoopback, settingsWarnings, type SettingsValues } from "../platform/S
 import { QUERY_PREFIX } from "../read-side/QueryApi.ts"
 import { webFolder } from "./web.ts"
 
+/** How long a leaving process has for what it was asked: longer than an edge waits for an answer. */
+const ANSWER_WITHIN = "5 seconds"
+const LOOK_EVERY = "20 millis"
+
 type Listener = (request: IncomingMessage, response: ServerResponse) => void
 
 /** Where a person on this machine finds the process. */
@@ -84,8 +88,28 @@ export const openHealth = Effect.fnUntraced(function* (server: Server, queries?:
   yield* listenTo(server, besides(yield* makeHealthHttp, queries))
 })
 
-/** The query API. */
-export const queryListener = (secret: Redacted.Redacted<string>) => makeQueryHttp(secret)
+/** The query API, for the `openEdge` or `openHealth` of the process. It is left when nothing is under way: each answer is then the last of its connection. */
+export const makeQueryDoor = Effect.fnUntraced(function* (server: Server, secret: Redacted.Redacted<string>) {
+  const answer = yield* makeQueryHttp(secret)
+  const underWay = new Set<ServerResponse>()
+  const isLast = (response: ServerResponse): void => {
+    if (!response.headersSent) response.setHeader("connection", "close")
+  }
+  let leaving = false
+  const listener: Listener = (request, response) => {
+    underWay.add(response)
+    response.once("close", () => underWay.delete(response))
+    if (leaving) isLast(response)
+    answer(request, response)
+  }
+  const leave = Effect.suspend(() => {
+    leaving = true
+    underWay.forEach(isLast)
+    server.closeIdleConnections()
+    return Effect.sleep(LOOK_EVERY).pipe(Effect.repeat({ while: () => underWay.size > 0 }))
+  }).pipe(Effect.timeoutOrElse({ duration: ANSWER_WITHIN, orElse: () => Effect.void }), Effect.asVoid)
+  return { listener, leave }
+})
 
 const besides =
   (listener: Listener, queries: Listener | undefined): Listener =>

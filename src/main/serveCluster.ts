@@ -14,7 +14,7 @@ import { LogHeads } from "../write-side/EventLog.ts"
 import { Relay } from "../write-side/Relay.ts"
 import { background, Ending } from "./background.ts"
 import { clusterSecret, layerCommandBus, layerEventBus, layerLog, layerReadModels, layerRouter } from "./cluster.ts"
-import { openEdge, openHealth, openStarting, queryListener, sayReady, urlOf, warnings } from "./doors.ts"
+import { openEdge, openHealth, openStarting, makeQueryDoor, sayReady, urlOf, warnings } from "./doors.ts"
 import { measureEngines } from "./engineGauges.ts"
 import { measure, measureLag } from "./gauges.ts"
 import { layerAuth } from "./identity.ts"
@@ -71,8 +71,10 @@ export const serveCluster = Effect.fnUntraced(function* (
     started.push(yield* Effect.provide(startWrite(settings), services))
   }
   const queries = roles.has("read")
-    ? yield* queryListener(secret).pipe(Effect.provide(yield* build(Layer.merge(local, log))))
+    ? yield* makeQueryDoor(server, secret).pipe(Effect.provide(yield* build(Layer.merge(local, log))))
     : undefined
+  // The last to leave.
+  if (queries !== undefined) started.unshift(queries)
   if (roles.has("edge")) {
     const asked = roles.has("read") ? Layer.merge(local, heads) : layerQueriesHttp({ urls: settings.readUrl, secret })
     const limits = {
@@ -92,9 +94,9 @@ export const serveCluster = Effect.fnUntraced(function* (
     )
     yield* buildWeb
     started.push(yield* Effect.provide(startEdge(settings), services))
-    yield* Effect.provide(openEdge(settings, server, queries), services)
+    yield* Effect.provide(openEdge(settings, server, queries?.listener), services)
   } else {
-    yield* Effect.provide(openHealth(server, queries), context)
+    yield* Effect.provide(openHealth(server, queries?.listener), context)
   }
   return yield* Effect.gen(function* () {
     yield* Scope.close(starting, Exit.void)

@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as HttpApiClient from "effect/http-api/HttpApiClient"
 import * as HttpClient from "effect/http/HttpClient"
+import { isHttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import * as Layer from "effect/Layer"
 import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
@@ -24,6 +25,11 @@ const ANSWER_WITHIN = "4 seconds"
 /** Failures in a row after which a read process is not asked, and for how long, before one request tries it again. */
 const TRIP_AFTER = 5
 const OPEN_FOR = "1 second"
+/**
+ * A connection that ends before the answer is no sign of a process that is not well: one that dies takes what it was asked with it, and behind one address, as of a
+ * Service, there are others. So it is asked again, soon, by another connection; twice, since that one may be about to end as well.
+ */
+const CUT_AGAIN = { times: 2, schedule: Schedule.spaced("10 millis"), while: (error: unknown) => isCut(error) }
 /** Between two tries to learn at the start which log this is. */
 const START_AGAIN = "500 millis"
 
@@ -72,6 +78,7 @@ const make = Effect.fnUntraced(function* ({ secret, urls }: QueriesHttpOptions) 
     const from = (tried: number): Effect.Effect<A, QueryRefused | NoAnswer> => {
       const { ask: client, url } = clients[(first + tried) % clients.length]!
       return question(client).pipe(
+        Effect.retry(CUT_AGAIN),
         Effect.timeout(ANSWER_WITHIN),
         breaker.execute({ key: url, classify: (exit) => outcomeOf(exit) }),
         Effect.catch((error) => {
@@ -134,6 +141,8 @@ const make = Effect.fnUntraced(function* ({ secret, urls }: QueriesHttpOptions) 
   )
   return Context.make(Queries, queries).pipe(Context.add(LogHeads, { ...identity, heads }))
 })
+
+const isCut = (error: unknown): boolean => isHttpClientError(error) && error.reason._tag === "TransportError"
 
 /** A refusal is an answer of a process that is well. */
 const outcomeOf = (exit: Exit.Exit<unknown, unknown>): CircuitBreaker.Outcome => {
