@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs"
 import { describe, expect, test } from "vitest"
 import { parse } from "yaml"
 import { decodeSettings } from "../../src/platform/Settings.ts"
-import { named, podOf } from "./cluster.ts"
+import { addressesOf, atHost, environmentOf, mayReach, named, podOf } from "./cluster.ts"
 import { policies } from "./policies.ts"
 import { installed, type Manifest, objectsOf, overlays, render } from "./render.ts"
 import { typeProblems } from "./types.ts"
@@ -23,6 +23,22 @@ describe.each(overlays)("the overlay %s", (overlay) => {
 
 test("is tried here, whatever it is called", () => {
   expect(readdirSync(new URL("k8s/overlays", project)).toSorted()).toEqual([...overlays].toSorted())
+})
+
+test.each(overlays)("the doctor of docs/deploy.md may reach all that it asks, in %s", (overlay) => {
+  const page = readFileSync(new URL("docs/deploy.md", project), "utf8")
+  const asked = Array.from(page.matchAll(/exec deployment\/(\w+) -- node \S+ doctor/g), ([, role]) => role!)
+  expect(asked).toHaveLength(2)
+  for (const role of asked) {
+    const pod = named(good[overlay], "Deployment", role)
+    const addresses = addressesOf(environmentOf(good[overlay], podOf(pod).containers[0]).environment)
+    expect(addresses.map(({ name }) => name)).toContain("READ_URL")
+    for (const { host, name, port } of addresses)
+      expect(
+        atHost(good[overlay], host).some((there) => mayReach(good[overlay], pod, there, port)),
+        `${role} may reach ${name}`
+      ).toBe(true)
+  }
 })
 
 test("production holds no secret", () => {
