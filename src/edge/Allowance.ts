@@ -63,4 +63,10 @@ export class Allowance {
   exhausted(now: number): boolean {
     return this.#overSince !== 0 && now - this.#lastRefusal <= QUIET_MS && now - this.#overSince >= RATE_PATIENCE_MS
   }
+
+  /** Whether nothing of what came is of any consequence any more: a new one would say the same. */
+  isUnused(now: number): boolean {
+    const isQuiet = this.#overSince === 0 || now - this.#lastRefusal > QUIET_MS
+    return isQuiet && [this.#objects, this.#commands, this.#bytes].every((one) => one.isFull(now))
+  }
 }

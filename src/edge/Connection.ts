@@ -73,17 +73,17 @@ export class Connection {
   readonly id: string
   readonly node: Node
   readonly out: Outgoing
-  readonly allowance: Allowance
   /** Set by `hello`. */
   user: UserId = ""
   feed: Feed | undefined
-  /** When the token runs out, in milliseconds. */
-  expiresAt = Infinity
+  /** When the token runs out, in milliseconds; before `hello`, when that must have come. */
+  expiresAt: number
   /** Whose presence this connection is told of. */
   watching: Watcher["watching"]
 
   readonly #transport: Transport
-  readonly #openedAt: number
+  /** Made for what comes, and forgotten when that is of no consequence any more: an idle connection has none. */
+  #allowance: Allowance | undefined
   /** Frames that wait for a fiber that is at work; undefined when none is. */
   #inbox: Array<string> | undefined
   #inboxChars = 0
@@ -104,9 +104,8 @@ export class Connection {
     this.node = node
     this.id = id
     this.out = new Outgoing(transport)
-    this.allowance = new Allowance(node.limits, now)
     this.#transport = transport
-    this.#openedAt = now
+    this.expiresAt = now + HELLO_TIMEOUT_MS
     this.#heardAt = now
     node.opened(this)
   }
@@ -229,7 +228,9 @@ export class Connection {
 
   /** The objects of a frame; what is wrong with it is answered here. */
   #parse(text: string): ReadonlyArray<unknown> {
-    this.allowance.frame(this.node.now(), Buffer.byteLength(text))
+    const now = this.node.now()
+    this.#allowance ??= new Allowance(this.node.limits, now)
+    this.#allowance.frame(now, Buffer.byteLength(text))
     let value: unknown
     try {
       value = JSON.parse(text)
@@ -250,13 +251,14 @@ export class Connection {
       return undefined
     }
     const now = this.node.now()
-    const wait = this.allowance.take(now, decoded._tag === "Success" && isForCommands(decoded.success))
+    const allowance = (this.#allowance ??= new Allowance(this.node.limits, now))
+    const wait = allowance.take(now, decoded._tag === "Success" && isForCommands(decoded.success))
     if (wait > 0) {
       const { cid, rid } = (decoded._tag === "Failure" ? decoded.failure : decoded.success) as Named
       const { bodyChars, perSecond } = this.node.limits
       const most = `${perSecond} objects a second, of ${bytesAnObject(bodyChars)} bytes on average`
       this.push(errFrame("rate_limited", `More than ${most}; wait ${wait} ms.`, { rid, cid, retryAfterMs: wait }))
-      if (this.allowance.exhausted(now)) this.close(CLOSE.tooFast)
+      if (allowance.exhausted(now)) this.close(CLOSE.tooFast)
       return undefined
     }
     if (decoded._tag === "Failure") {
@@ -413,11 +415,9 @@ export class Connection {
   /** Once a second: everything that depends on time. */
   tick(now: number, cursorOf: (vector: ReadonlyArray<number>) => string): void {
     if (this.#closing) return
-    if (this.feed === undefined) {
-      if (now - this.#openedAt >= HELLO_TIMEOUT_MS) this.close(CLOSE.noHello)
-      return
-    }
-    if (now >= this.expiresAt) return this.close(CLOSE.tokenExpired)
+    if (now >= this.expiresAt) return this.close(this.feed === undefined ? CLOSE.noHello : CLOSE.tokenExpired)
+    if (this.feed === undefined) return
+    if (this.#allowance?.isUnused(now) === true) this.#allowance = undefined
     const silent = now - this.#heardAt
     if (silent >= PING_EVERY_MS + PONG_TIMEOUT_MS) return this.close(CLOSE.silent)
     if (silent >= PING_EVERY_MS && !this.#pinged) {

@@ -12,7 +12,7 @@ import type { Rejection } from "../domain/rejections.ts"
 import type { MetricsWriter } from "../platform/Metrics.ts"
 import type { TracingOn } from "../platform/Tracing.ts"
 import { Traces } from "./Traces.ts"
-import { remove } from "./sets.ts"
+import { addToList, remove, removeFromList } from "./sets.ts"
 import { Traffic } from "./Traffic.ts"
 import { Typing } from "./Typing.ts"
 import type { Answer, NodeItem, Router, RouterUnavailable, Signal } from "../platform/Router.ts"
@@ -109,7 +109,7 @@ export class Node {
   readonly #seen: Array<number>
   readonly #sessions = new Map<string, Connection>()
   readonly #requests = new Map<string, Waiting>()
-  readonly #users = new Map<UserId, Set<Connection>>()
+  readonly #users = new Map<UserId, ReadonlyArray<Connection>>()
   readonly #listeners = new Map<UserId, Set<Listener>>()
   /** Users whose last connection ended a short while ago, and when, in this order. They are held as before. */
   readonly #left = new Map<UserId, number>()
@@ -217,16 +217,12 @@ export class Node {
   /** A connection is known by its user from here on; the user's oldest makes room when there are too many. */
   join(connection: Connection): Effect.Effect<void, RouterUnavailable | QueryRefused | LogUnavailable> {
     const { user } = connection
-    let mine = this.#users.get(user)
-    if (mine === undefined) this.#users.set(user, (mine = new Set()))
-    mine.add(connection)
+    const mine = addToList(this.#users, user, connection)
     this.#left.delete(user)
-    if (mine.size > this.limits.userConnections) {
-      for (const oldest of mine) {
-        mine.delete(oldest)
-        oldest.close(CLOSE.tooManyConnections)
-        break
-      }
+    if (mine.length > this.limits.userConnections) {
+      const [oldest] = mine as [Connection]
+      removeFromList(this.#users, user, oldest)
+      oldest.close(CLOSE.tooManyConnections)
     }
     return Effect.andThen(this.register(user), this.big.ensure(user))
   }
@@ -261,7 +257,7 @@ export class Node {
   closed(connection: Connection): void {
     this.#sessions.delete(connection.id)
     this.presence.closed(connection)
-    if (remove(this.#users, connection.user, connection)) this.#leave(connection.user)
+    if (removeFromList(this.#users, connection.user, connection)) this.#leave(connection.user)
   }
 
   /** Nothing of this user is here any more; that is said when they have not come back for a while. */

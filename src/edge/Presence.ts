@@ -147,7 +147,7 @@ export class Presence {
   }
 
   /** Who is in a conversation changed, or may be found out only now. */
-  membership({ items, users }: Run, byUser: ReadonlyMap<UserId, ReadonlySet<Watcher>>): void {
+  membership({ items, users }: Run, byUser: ReadonlyMap<UserId, ReadonlyArray<Watcher>>): void {
     for (const user of users) {
       for (const watcher of byUser.get(user) ?? []) {
         if (watcher.watching !== undefined) for (const { event } of items) this.#membership(event, watcher)

@@ -33,4 +33,10 @@ export class RateLimit {
   spend(tokens: number): void {
     this.#tokens = Math.max(-this.#burst, this.#tokens - tokens)
   }
+
+  /** Whether it is as it was when it was made. */
+  isFull(now: number): boolean {
+    this.wait(now)
+    return this.#tokens === this.#burst
+  }
 }

@@ -88,7 +88,7 @@ export const deliver = (
   run: Run,
   users: ReadonlyArray<UserId>,
   bySession: ReadonlyMap<string, Connection>,
-  byUser: ReadonlyMap<UserId, ReadonlySet<Connection>>
+  byUser: ReadonlyMap<UserId, ReadonlyArray<Connection>>
 ): void => {
   const { sessions } = run
   for (const session of sessions) {

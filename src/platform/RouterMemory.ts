@@ -27,7 +27,6 @@ interface Signalled {
 }
 
 interface NodeState {
-  readonly users: Set<RouteId>
   /** `gone` after a loss until the node has seen it; `seen` until it has been told. */
   loss: "none" | "gone" | "seen"
   items: Array<NodeItem>
@@ -54,11 +53,14 @@ export interface MemoryRouting {
 /** Routing without nodes. `now` is the clock in milliseconds. */
 export const makeMemoryRouting = (now: () => number): MemoryRouting => {
   const nodes = new Map<string, NodeState>()
-  const holders = new Map<RouteId, Set<string>>()
+  /** The nodes that hold each route. Lists are never changed: those who are held by one node share its own. */
+  const holders = new Map<RouteId, ReadonlyArray<string>>()
   const lastSeen = new Map<UserId, number>()
   const claims = new Map<string, number>()
 
   const isOnline = (user: UserId): boolean => holders.has(user)
+  const isHeldBy = (node: string, user: RouteId): boolean => holders.get(user)?.includes(node) === true
+  const heldBy = (node: string): ReadonlyArray<RouteId> => [...holders.keys()].filter((user) => isHeldBy(node, user))
   const signalTo = (state: NodeState, signalled: Signalled): void => {
     if (state.signals.length >= STREAM_SIGNALS) state.signals.shift()
     state.signals.push(signalled)
@@ -72,9 +74,10 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
     for (const state of nodes.values()) signalTo(state, { users: [], signal })
   }
   const unregister = (node: string, user: RouteId, goneMs = 0): void => {
-    nodes.get(node)?.users.delete(user)
     const held = holders.get(user)
-    if (held === undefined || !held.delete(node) || held.size > 0) return
+    if (held?.includes(node) !== true) return
+    const others = held.filter((other) => other !== node)
+    if (others.length > 0) return void holders.set(user, others)
     holders.delete(user)
     if (isConversationRoute(user)) return
     lastSeen.delete(user)
@@ -86,7 +89,7 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
   const leave = (node: string): void => {
     const state = nodes.get(node)
     if (state === undefined) return
-    for (const user of [...state.users]) unregister(node, user)
+    for (const user of heldBy(node)) unregister(node, user)
     nodes.delete(node)
     state.emptied.openUnsafe()
   }
@@ -94,7 +97,7 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
   const lose = (node: string): void => {
     const state = nodes.get(node)
     if (state === undefined) return
-    for (const user of [...state.users]) unregister(node, user)
+    for (const user of heldBy(node)) unregister(node, user)
     state.items = []
     state.loss = "gone"
     state.emptied.openUnsafe()
@@ -125,7 +128,6 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
 
   const join = (node: string): Router["Service"] => {
     const mine: NodeState = {
-      users: new Set(),
       loss: "none",
       items: [],
       signals: [],
@@ -134,18 +136,18 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
       signalled: Latch.makeUnsafe(false)
     }
     nodes.set(node, mine)
+    const alone = [node]
     return Router.of({
       node,
       register: (user) =>
         Effect.sync(() => {
           if (mine.loss === "gone") return
-          mine.users.add(user)
           const held = holders.get(user)
           if (held !== undefined) {
-            held.add(node)
+            if (!held.includes(node)) holders.set(user, [...held, node])
             return
           }
-          holders.set(user, new Set([node]))
+          holders.set(user, alone)
           if (!isConversationRoute(user)) presenceChanged(user)
         }),
       unregister: (user, goneMs) => Effect.sync(() => unregister(node, user, goneMs)),
@@ -184,8 +186,8 @@ export const makeMemoryRouting = (now: () => number): MemoryRouting => {
             for (const state of nodes.values()) signalTo(state, { users: [], signal })
             return
           }
-          for (const state of nodes.values()) {
-            const here = users.filter((user) => state.users.has(user))
+          for (const [name, state] of nodes) {
+            const here = users.filter((user) => isHeldBy(name, user))
             if (here.length > 0) signalTo(state, { users: here, signal })
           }
         }),

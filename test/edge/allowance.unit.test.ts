@@ -92,4 +92,23 @@ describe("what a connection may send", () => {
       assert.isFalse(seldom.exhausted(now))
     }
   })
+
+  it("what came is of no consequence when a new one would say the same, and not before", () => {
+    for (const kind of [COMMAND, OTHER]) {
+      const allowance = new Allowance(LIMITS, 0)
+      assert.isTrue(allowance.isUnused(0))
+      taken(allowance, 0, 50, kind)
+      assert.isFalse(allowance.isUnused(980))
+      assert.isTrue(allowance.isUnused(1_000))
+    }
+    const large = new Allowance(LIMITS, 0)
+    large.frame(0, 65_536)
+    assert.isFalse(large.isUnused(0))
+    assert.isTrue(large.isUnused(100))
+    // Whoever was refused a moment ago goes on with that.
+    const refused = new Allowance({ ...LIMITS, perSecond: 1_000, burst: 10 }, 5_000)
+    assert.strictEqual(taken(refused, 5_000, 20, OTHER), 10)
+    assert.isFalse(refused.isUnused(5_500))
+    assert.isTrue(refused.isUnused(6_001))
+  })
 })

@@ -46,10 +46,10 @@ export const createHttpServer = (): Server => {
     // Clients that would rather speak HTTP/2 offer it with every request; what is not for a WebSocket is a request like any other.
     shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === "websocket"
   })
-  // WebSockets have none of this: they are pinged.
-  server.timeout = STUCK_MS
   server.on("clientError", (cause: NodeJS.ErrnoException, socket) => refuse(socket, cause))
-  server.on("request", (_request, response) => {
+  server.on("request", (request, response) => {
+    // Not of every socket: WebSockets are pinged, and each would keep a timer that it never needs.
+    request.socket.setTimeout(STUCK_MS)
     if (server.listenerCount("request") > 1) return
     response
       .writeHead(503, { "content-type": PROBLEM_TYPE, "retry-after": "2" })
