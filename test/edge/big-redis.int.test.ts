@@ -30,6 +30,7 @@ class Device {
   readonly wrong: Array<string> = []
   readonly answers = new Map<string, Given>()
   welcomed = false
+  gone = false
   /** The last seq of the conversation. */
   last = 0
   readonly #log: MemoryLog
@@ -61,6 +62,7 @@ class Device {
 
   #got(frame: Given): void {
     if (frame["t"] === "welcome") this.welcomed = true
+    if (frame["t"] === "gone") this.gone = true
     if (typeof frame["rid"] === "string") this.answers.set(frame["rid"], frame)
     if (frame["t"] === "cursor") this.#covered(String(frame["cursor"]))
     if (typeof frame["seq"] !== "number" || frame["t"] === "receipt") return
@@ -68,8 +70,9 @@ class Device {
     this.last = frame["seq"]
   }
 
-  /** What a cursor covers of what came after the first that was given has been given. */
+  /** What a cursor covers of what came after the first that was given has been given, as long as it is theirs. */
   #covered(cursor: string): void {
+    if (this.gone) return
     decodeCursor(this.#log.id, PARTITIONS, cursor)!.forEach((position, partition) => {
       for (const { seq } of this.#log.read(partition, 0, position))
         if (this.last > 0 && seq > this.last) this.wrong.push(`a cursor covers ${seq}, and ${this.last} was given`)
