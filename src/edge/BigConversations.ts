@@ -13,16 +13,15 @@ const RETRY = "200 millis"
 /** Conversations of one user of which it is remembered by itself where they last came or went. */
 const REMEMBERED = 256
 
-/** A user of whom this node knows in which big conversations they are. */
+/** A user of whom this node knows in which big conversations they are. Most are in none, and cost little. */
 interface Known {
-  readonly convs: Set<ConversationId>
+  convs: Set<ConversationId> | undefined
   /** Where they last came to a conversation or went from it, as far as that was told here. What is not after that is a repeat. */
-  readonly last: Map<ConversationId, number>
+  last: Map<ConversationId, number> | undefined
   /** The same for all other conversations: what was asked for includes everything up to here. */
   since: Vector
-  /** Open when it is known, or given up. */
-  readonly asked: Latch.Latch
-  isAsked: boolean
+  /** While it is asked for: open when that is over. */
+  asking: Latch.Latch | undefined
 }
 
 /** A big conversation with members here. */
@@ -107,7 +106,7 @@ export class BigConversations {
         if (!this.#options.isHere(user)) return
         const known = this.#known.get(user)
         if (known === undefined) yield* this.#ask(user)
-        else if (!known.isAsked) yield* known.asked.await
+        else if (known.asking !== undefined) yield* known.asking.await
         else {
           const waiting = this.#unregistered(known)
           if (waiting === undefined) return
@@ -119,7 +118,7 @@ export class BigConversations {
 
   /** Until one of a user's conversations is registered that is not yet; it may be given up meanwhile. */
   #unregistered(known: Known): Effect.Effect<void> | undefined {
-    for (const conv of known.convs) {
+    for (const conv of known.convs ?? NOBODY) {
       const interest = this.#interests.get(conv)
       if (interest?.isRegistered === false) return interest.registered.await
     }
@@ -128,13 +127,8 @@ export class BigConversations {
 
   #ask(user: UserId): Effect.Effect<void, QueryRefused | LogUnavailable> {
     const { barrier, queries } = this.#options
-    const known: Known = {
-      convs: new Set(),
-      last: new Map(),
-      since: [],
-      asked: Latch.makeUnsafe(false),
-      isAsked: false
-    }
+    const asking = Latch.makeUnsafe(false)
+    const known: Known = { convs: undefined, last: undefined, since: [], asking }
     this.#known.set(user, known)
     return barrier.pipe(
       Effect.flatMap((vector) =>
@@ -142,15 +136,15 @@ export class BigConversations {
           // They left meanwhile, or all was lost.
           if (this.#known.get(user) !== known) return
           // What was told meanwhile is followed by whatever came after it.
-          for (const conv of found) if (!known.last.has(conv)) this.#enter(conv, user, known)
+          for (const conv of found) if (known.last?.has(conv) !== true) this.#enter(conv, user, known)
           known.since = vector
-          known.isAsked = true
+          known.asking = undefined
         })
       ),
       Effect.onExit((exit) =>
         Effect.sync(() => {
           if (exit._tag === "Failure" && this.#known.get(user) === known) this.forget(user)
-          known.asked.openUnsafe()
+          asking.openUnsafe()
         })
       )
     )
@@ -161,8 +155,8 @@ export class BigConversations {
     const known = this.#known.get(user)
     if (known === undefined) return
     this.#known.delete(user)
-    for (const conv of known.convs) this.#leave(conv, user)
-    known.asked.openUnsafe()
+    for (const conv of known.convs ?? NOBODY) this.#leave(conv, user)
+    known.asking?.openUnsafe()
   }
 
   /** Members came or went by this event, which was addressed to those of them who are here. */
@@ -171,23 +165,24 @@ export class BigConversations {
     const removed = new Set(removedBy(event))
     for (const user of users) {
       const known = this.#known.get(user)
-      if (known === undefined || position <= (known.last.get(conv) ?? known.since[partition] ?? 0)) continue
+      if (known === undefined || position <= (known.last?.get(conv) ?? known.since[partition] ?? 0)) continue
       this.#remember(known, conv, position)
       if (big === true && !removed.has(user)) this.#enter(conv, user, known, position)
-      else if (known.convs.delete(conv)) this.#leave(conv, user)
+      else if (known.convs?.delete(conv) === true) this.#leave(conv, user)
     }
   }
 
   #remember(known: Known, conv: ConversationId, position: number): void {
+    known.last ??= new Map()
     known.last.set(conv, position)
-    if (known.last.size <= REMEMBERED || !known.isAsked) return
+    if (known.last.size <= REMEMBERED || known.asking !== undefined) return
     const since = [...known.since]
     for (const [other, at] of known.last) {
       const partition = partitionOf(other, this.#options.partitions)
       since[partition] = Math.max(since[partition]!, at)
     }
     known.since = since
-    known.last.clear()
+    known.last = undefined
   }
 
   /** `position`: of the event that brings them in, where it is not known from what was asked. */
@@ -195,6 +190,7 @@ export class BigConversations {
     let interest = this.#interests.get(conv)
     if (interest === undefined) this.#interests.set(conv, (interest = newInterest()))
     if (interest.users.has(user)) return
+    known.convs ??= new Set()
     known.convs.add(conv)
     interest.users.add(user)
     interest.list = undefined
@@ -234,10 +230,8 @@ export class BigConversations {
 
   /** Everything that was registered is lost, and who came and went meanwhile is not known: all is asked for again. */
   lost(): void {
-    const latches = [
-      ...Array.from(this.#interests.values(), ({ registered }) => registered),
-      ...Array.from(this.#known.values(), ({ asked }) => asked)
-    ]
+    const latches = Array.from(this.#interests.values(), ({ registered }) => registered)
+    for (const { asking } of this.#known.values()) if (asking !== undefined) latches.push(asking)
     this.#known = new Map()
     this.#interests = new Map()
     this.#due = new Map()

@@ -206,8 +206,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     substitutions: [
       change(
         "src/edge/BigConversations.ts",
-        "else if (known.convs.delete(conv)) this.#leave(conv, user)",
-        "else if (known.convs.delete(conv) && big !== true) this.#leave(conv, user)"
+        "else if (known.convs?.delete(conv) === true) this.#leave(conv, user)",
+        "else if (known.convs?.delete(conv) === true && big !== true) this.#leave(conv, user)"
       )
     ]
   },
