@@ -12,6 +12,12 @@ const READ_AHEAD = 2_000
 const READ_AHEAD_BYTES = 4 * 1024 * 1024
 /** Entries of one reading. */
 const READ_ENTRIES = 64
+/**
+ * Redis is told of what was taken when it is so much: told with every reading, it costs as much as the reading does where each brings one entry. Little beside what a
+ * stream may hold.
+ */
+const TELL_ENTRIES = 64
+const TELL_BYTES = 256 * 1024
 /** How long one reading waits, in milliseconds: a new epoch is seen after that at most. */
 const BLOCK_MS = 500
 
@@ -32,8 +38,9 @@ export class NodeStream {
   /** The number of the last entry that came, and the bytes of all of this epoch. */
   last = 0
   bytes = 0
-  /** How far Redis has been told. */
+  /** How far Redis has been told, and how many bytes that were. */
   #told = 0
+  #toldBytes = 0
   #isLive = false
   #items: Array<NodeItem> = []
   /** What came after a loss that the node was not told of yet; undefined while there is none. */
@@ -57,7 +64,7 @@ export class NodeStream {
   /** This node has a lease, of this epoch. */
   begin(epoch: number): void {
     this.epoch = epoch
-    this.last = this.bytes = this.#told = 0
+    this.last = this.bytes = this.#told = this.#toldBytes = 0
     this.#isLive = true
     this.lost.closeUnsafe()
     this.live.openUnsafe()
@@ -122,18 +129,22 @@ export class NodeStream {
   }
 
   #next(redis: RedisConnection): Effect.Effect<void, RedisUnavailable> {
-    const { epoch, last } = this
+    const { bytes, epoch, last } = this
     const { lease, stream } = this.#keys
     const commands: Array<RedisCommand> = [
       ["xreadBuffer", "COUNT", READ_ENTRIES, "BLOCK", BLOCK_MS, "STREAMS", stream, `${epoch}-${last}`]
     ]
-    if (last > this.#told) commands.unshift([named("taken"), 2, lease, stream, epoch, last, this.bytes])
+    const tells = last - this.#told >= TELL_ENTRIES || bytes - this.#toldBytes >= TELL_BYTES
+    if (tells) commands.unshift([named("taken"), 2, lease, stream, epoch, last, bytes])
     return redis
       .run("take", (client) => pipelined(client, commands))
       .pipe(
         Effect.map((replies) => {
           if (epoch !== this.epoch || !this.#isLive) return
-          this.#told = last
+          if (tells) {
+            this.#told = last
+            this.#toldBytes = bytes
+          }
           const reply = replies[replies.length - 1] as ReadonlyArray<
             readonly [Buffer, ReadonlyArray<EntryReply>]
           > | null

@@ -239,6 +239,38 @@ describe("bounds", () => {
     })
   )
 
+  it.live("what an edge has taken does not stay in Redis: a few entries, and a few hundred kilobytes, at most", () =>
+    Effect.gen(function* () {
+      const { edge, redis, writer } = yield* scene
+      const length = redis.run("length", (client) => client.xlen(keys.stream("n1")))
+      const shrinks = (below: number) =>
+        within(
+          `less than ${below} entries are left`,
+          length.pipe(
+            Effect.repeat({ until: (count) => count < below, schedule: Schedule.spaced("20 millis") }),
+            Effect.asVoid
+          )
+        )
+      const COUNT = 300
+      for (let i = 0; i < COUNT; i++) yield* writer.append("n1", [itemOf(i)])
+      const taken: Array<NodeItem> = []
+      while (taken.length < COUNT) taken.push(...(yield* edge.take(1_000)))
+      assert.deepStrictEqual(taken, items(0, COUNT))
+      yield* shrinks(100)
+
+      const cid = "x".repeat(100_000)
+      const large: NodeItem = {
+        _tag: "Answer",
+        answer: { session: "s", cid, conv: "dm:ann:bob", outcome: { _tag: "Repeat", seq: 1, at: 1 } }
+      }
+      for (let i = 0; i < 10; i++) {
+        yield* writer.append("n1", [large])
+        yield* edge.take(1_000)
+      }
+      yield* shrinks(10)
+    }).pipe(Effect.orDie)
+  )
+
   it.live("a Redis that has no memory left still routes", () =>
     Effect.gen(function* () {
       const all = yield* scene
