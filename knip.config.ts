@@ -13,7 +13,7 @@ const config: KnipConfig = {
     "bench/replay/scan.ts",
     "bench/durable/{chat,limit}{Edge,Read,Write}.ts",
     "bench/fanout/{bare,limit,receivers,socketIo}.ts",
-    "bench/{deploy/clients,slow/crowd}.ts",
+    "bench/{deploy/clients,scale/people,slow/crowd}.ts",
     "scripts/*.ts",
     "web/src/main.tsx",
     "web/vite.config.ts"

@@ -14,6 +14,7 @@ const benches: Readonly<Record<string, () => Promise<{ readonly bench: Bench }>>
   idle: () => import("./idle.ts"),
   fanout: () => import("./fanout.ts"),
   slow: () => import("./slow.ts"),
+  scale: () => import("./scale.ts"),
   deploy: () => import("./deploy.ts")
 }
 
@@ -35,7 +36,8 @@ if (load === undefined || positionals.length > 1 || !(options.rounds >= 1) || !(
   process.exit(1)
 }
 
-// What was started is ended on the way out.
+// What was started is ended on the way out, each process by a listener of its own.
+process.setMaxListeners(0)
 for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(name, () => process.exit(1))
 
 const { bench } = await load()
