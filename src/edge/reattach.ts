@@ -39,8 +39,14 @@ export const reattach = Effect.fnUntraced(function* (connection: Connection): Ef
   )
   if (connection.isClosing || !feed.isSuspended) return
   if (found._tag === "Failure") return connection.close(CLOSE.draining)
-  yield* feed.resume(loss, found.success.barrier, found.success.missed)
-  connection.reattached()
+  // One that takes nothing holds up only itself.
+  const resumed = feed.resume(loss, found.success.barrier, found.success.missed)
+  node.fork(
+    Effect.andThen(
+      resumed,
+      Effect.sync(() => connection.reattached())
+    )
+  )
 })
 
 /** Registers all users again and attaches all connections that were suspended, as long as no further loss makes that another one's work. */

@@ -1,11 +1,41 @@
 /** Runs an effect as this process: signals stop it, expected failures are one line each, the exit code tells. */
 import * as Cause from "effect/Cause"
-import type * as Effect from "effect/Effect"
-import { runFork } from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Scope from "effect/Scope"
 
 /** Signals that come this soon after the first are the same wish: npm sends on what the terminal has sent to both already. */
 const SAME_SIGNAL_MS = 500
+
+/** Seconds in which connections to engines and files are closed where less is allowed. */
+const CLOSING_SECONDS = 5
+
+const STOP_SIGNALS = ["SIGINT", "SIGTERM"] as const
+
+/**
+ * Ends this process `seconds` after the signal that stops it (5 at least) with exit code 0, whatever is still being closed then: an engine that is away
+ * may hold up what waits for it, and nothing that was acknowledged needs a close.
+ */
+export const stopWithin = (seconds: number): Effect.Effect<void, never, Scope.Scope> => {
+  const within = Math.max(seconds, CLOSING_SECONDS)
+  const onSignal = (): void => {
+    setTimeout(() => {
+      console.error(
+        `darda: not all was closed within ${within} seconds; it ends as it is, and what was acknowledged is safe`
+      )
+      process.exit(0)
+    }, within * 1_000)
+  }
+  return Effect.acquireRelease(
+    Effect.sync(() => {
+      for (const signal of STOP_SIGNALS) process.once(signal, onSignal)
+    }),
+    () =>
+      Effect.sync(() => {
+        for (const signal of STOP_SIGNALS) process.off(signal, onSignal)
+      })
+  )
+}
 
 /** Several lines that one failure has to say, such as every wrong setting. */
 export class Failures extends Error {
@@ -36,7 +66,7 @@ export const oneLine = (message: string): string => message.trim().replace(/\s*\
  */
 export const runProcess = <E>(effect: Effect.Effect<unknown, E>, isSilent: (error: unknown) => boolean): void => {
   let stoppedAt = 0
-  const fiber = runFork(effect)
+  const fiber = Effect.runFork(effect)
   // Only the fiber decides when it is over: node would leave as soon as no socket, timer or thread is left.
   setInterval(() => {}, 2 ** 31 - 1)
   const onSignal = () => {
@@ -49,8 +79,7 @@ export const runProcess = <E>(effect: Effect.Effect<unknown, E>, isSilent: (erro
       process.exit(1)
     }
   }
-  process.on("SIGINT", onSignal)
-  process.on("SIGTERM", onSignal)
+  for (const signal of STOP_SIGNALS) process.on(signal, onSignal)
   // Whoever reads our output may leave before us (darda serve --help | head), which must not end a server.
   process.stdout.on("error", () => {})
   fiber.addObserver((exit) => {

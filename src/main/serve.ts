@@ -5,11 +5,13 @@ import { engineAddresses, Settings } from "../platform/Settings.ts"
 import { makeTracing, Tracing } from "../platform/Tracing.ts"
 import { checkAuth } from "./identity.ts"
 import { checkRoles, checkTlsFiles, type Role } from "./roles.ts"
+import { stopWithin } from "./run.ts"
 
 /** Serves until it is interrupted, and then lets everyone leave in peace. Fails when something is in the way of a start. */
 export const serve = (roles: ReadonlySet<Role>) =>
   Effect.gen(function* () {
     const settings = yield* Settings
+    yield* stopWithin(settings.drainSeconds)
     const engines = engineAddresses(settings)
     // What can be in the way comes first: a refused start has changed nothing.
     yield* checkRoles(roles, engines, settings.readUrl)

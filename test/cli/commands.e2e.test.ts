@@ -117,24 +117,36 @@ describe("load", () => {
 describe("a stop", () => {
   const slow = fileURLToPath(new URL("../support/slow-stop.ts", import.meta.url))
 
-  it("is not cut short by the same signal coming twice, and ends at once by a second one", async () => {
-    const child = spawn(process.execPath, [slow], { stdio: ["ignore", "pipe", "pipe"] })
-    let output = ""
+  const running = async (...args: ReadonlyArray<string>) => {
+    const child = spawn(process.execPath, [slow, ...args], { stdio: ["ignore", "pipe", "pipe"] })
+    const said = { output: "" }
     for (const stream of [child.stdout, child.stderr])
-      stream.setEncoding("utf8").on("data", (text: string) => (output += text))
+      stream.setEncoding("utf8").on("data", (text: string) => (said.output += text))
     const ended = new Promise<number | null>((resolve) => child.once("close", resolve))
-    await until(async () => output.includes("running"))
+    await until(async () => said.output.includes("running"))
+    return { child, ended, said }
+  }
+
+  it("is not cut short by the same signal coming twice, and ends at once by a second one", async () => {
+    const { child, ended, said } = await running()
     // What a terminal sends to npm and to this, and npm sends on.
     child.kill("SIGINT")
     child.kill("SIGINT")
-    await until(async () => output.includes("stopping"))
+    await until(async () => said.output.includes("stopping"))
     assert.isNull(child.exitCode)
     await until(async () => {
       child.kill("SIGINT")
       return child.exitCode !== null
     })
     assert.strictEqual(await ended, 1)
-    assert.match(output, /darda: stopped at once by a second signal/)
+    assert.match(said.output, /darda: stopped at once by a second signal/)
+  })
+
+  it("takes no longer than it is allowed to, whatever does not close", async () => {
+    const { child, ended, said } = await running("1")
+    child.kill("SIGTERM")
+    assert.strictEqual(await ended, 0)
+    assert.match(said.output, /stopping\n.*not all was closed within 5 seconds/)
   })
 })
 

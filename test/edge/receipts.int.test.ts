@@ -106,6 +106,36 @@ describe("receipts", () => {
     })
   )
 
+  it.effect("that were lost are told again though others take nothing more of what they have missed", () =>
+    Effect.gen(function* () {
+      const { connect, group, nodes, routing } = yield* edges(2)
+      const ann = yield* connect("ann")
+      const bob = yield* connect("bob", 1)
+      const conv = yield* group(ann, ["bob"])
+      yield* talk(ann, conv, 3)
+      // More than attach again at once.
+      const deaf = yield* Effect.forEach(
+        Array.from({ length: 40 }, (_, i) => `deaf${i}`),
+        (user) => connect(user)
+      )
+      const noisy = yield* group(
+        bob,
+        deaf.map(({ user }) => user)
+      )
+      for (const device of deaf) device.stall()
+      yield* talk(bob, noisy, 700)
+      routing.lose(nodes[0]!.name)
+      bob.say({ t: "members", rid: "out", cid: "out", conv: noisy, remove: deaf.map(({ user }) => user) })
+      bob.say({ t: "mark", conv, seen: 3 })
+      yield* TestClock.adjust("1 second")
+      ann.clear()
+      routing.found(nodes[0]!.name)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepInclude(ann.of("receipt"), { t: "receipt", conv, user: "bob", delivered: 3, seen: 3 })
+      assert.isFalse(deaf.some((device) => device.of("closed").length > 0))
+    })
+  )
+
   it.effect("that a writer did not tell before it died are told by another one, as they are then", () =>
     Effect.gen(function* () {
       const routing = makeMemoryRouting(() => 0)
