@@ -101,6 +101,8 @@ export const makeCommandPublisher = (options: {
     yield* Effect.forever(
       Effect.gen(function* () {
         yield* work.await
+        // Not at once: what the sockets bring within a turn of the event loop is then one batch, one commit, and one write to each who is told of it.
+        yield* Effect.yieldNow
         work.closeUnsafe()
         for (let partition = 0; partition < buffers.length; partition++) {
           const buffer = buffers[partition]!

@@ -34,3 +34,19 @@ it.live("a bug with one batch is logged, and does not end the publishing of its 
     assert.match(lines.join("\n"), /publishing commands of partition 0 failed by a bug/)
   })
 )
+
+it.live("what comes within a turn of the event loop is one batch", () =>
+  Effect.gen(function* () {
+    const batches: Array<ReadonlyArray<string>> = []
+    const publisher = yield* makeCommandPublisher({
+      edge: "e",
+      partitions: 1,
+      publish: ({ commands }) => Effect.sync(() => void batches.push(commands.map(({ cid }) => cid)))
+    })
+    // The publisher waits by now.
+    yield* Effect.yieldNow
+    for (const cid of ["c1", "c2", "c3"]) assert.isTrue(publisher.offer(command(cid)))
+    while (batches.flat().length < 3) yield* Effect.yieldNow
+    assert.deepStrictEqual(batches, [["c1", "c2", "c3"]])
+  }).pipe(Effect.scoped)
+)
