@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber, Latch } from "effect"
 import { TestClock } from "effect/testing"
 import { type Device, edges } from "../support/edges.ts"
 
@@ -25,6 +25,33 @@ const seqs = (device: Device, conv: string): ReadonlyArray<unknown> =>
 const soon = TestClock.adjust("500 millis")
 
 describe("big conversations", () => {
+  it.effect("are known before a connection is told how far it is", () =>
+    Effect.gen(function* () {
+      const answering = Latch.makeUnsafe(true)
+      const { connect, group } = yield* edges(2, (queries) => ({
+        ...queries,
+        bigConversations: (user, barrier) => Effect.andThen(answering.await, queries.bigConversations(user, barrier))
+      }))
+      const ann = yield* connect("ann")
+      const conv = yield* group(ann, [...CROWD, "bob", "cat"])
+      const before = yield* connect("bob", 1)
+      send(ann, conv, "before")
+      yield* TestClock.adjust("2 seconds")
+      const { cursor } = before.of("cursor").at(-1)!
+      before.leave()
+      yield* TestClock.adjust("20 seconds")
+      yield* answering.close
+      const joining = yield* Effect.forkChild(connect("bob", 1, { resume: { cursor } }))
+      yield* soon
+      send(ann, conv, "meanwhile")
+      yield* soon
+      yield* answering.open
+      const bob = yield* Fiber.join(joining)
+      yield* soon
+      assert.deepStrictEqual(bodies(bob), ["meanwhile"])
+    })
+  )
+
   it.effect("reach members on every edge, and edges without one are told nothing", () =>
     Effect.gen(function* () {
       const { connect, group, routing } = yield* edges(3)

@@ -188,18 +188,6 @@ export const mutants: ReadonlyArray<Mutant> = [
     ]
   },
   {
-    name: "barrier-before-interest",
-    invariant: "I11",
-    what: "A connection does not wait for the big conversations of its user before it reads the barrier.",
-    substitutions: [
-      change(
-        "src/edge/Node.ts",
-        "return Effect.andThen(this.register(user), this.big.ensure(user))",
-        "return Effect.map(this.register(user), () => this.fork(Effect.ignore(this.big.ensure(user))))"
-      )
-    ]
-  },
-  {
     name: "big-and-removed",
     invariant: "I17",
     what: "Who is removed from a big conversation is still told of it.",

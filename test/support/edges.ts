@@ -6,6 +6,7 @@ import type { Node } from "../../src/edge/Node.ts"
 import { makeMemoryRouting, type MemoryRouting } from "../../src/platform/RouterMemory.ts"
 import { Router } from "../../src/platform/Router.ts"
 import { Projector } from "../../src/read-side/Projector.ts"
+import { Queries } from "../../src/read-side/Queries.ts"
 import { layer as layerQueries } from "../../src/read-side/QueriesLive.ts"
 import { layerMemory as layerReadModels, makeReadModelsEngine } from "../../src/read-side/ReadModelsMemory.ts"
 import { layerMemory as layerCommands, makeMemoryBroker } from "../../src/write-side/CommandBusMemory.ts"
@@ -50,7 +51,11 @@ export interface Edges {
 let rids = 0
 
 /** Some edges and one of everything else in this process, on engines in memory, under the test's clock. */
-export const edges = Effect.fnUntraced(function* (count: number): Effect.fn.Return<Edges, never, Scope.Scope> {
+export const edges = Effect.fnUntraced(function* (
+  count: number,
+  /** What the edges ask, in the place of what would answer them. */
+  asked: (queries: Queries["Service"]) => Queries["Service"] = (queries) => queries
+): Effect.fn.Return<Edges, never, Scope.Scope> {
   const clock = yield* Clock.Clock
   const routing = makeMemoryRouting(() => clock.currentTimeMillisUnsafe())
   const broker = makeMemoryBroker(PARTITIONS)
@@ -74,13 +79,14 @@ export const edges = Effect.fnUntraced(function* (count: number): Effect.fn.Retu
     yield* Effect.forkScoped(Effect.scoped(runCommitter({ owner: "w1", newDmsPerHour: 1e6 })))
   }).pipe(Effect.provide(writer))
 
+  const queries = Layer.effect(Queries, Effect.map(Queries, asked)).pipe(Layer.provide(layerQueries))
   const nodes: Array<{ readonly edge: Edge["Service"]; readonly hub: Hub["Service"]; readonly name: string }> = []
   for (let i = 0; i < count; i++) {
     const name = `n${i}`
     const context = yield* Layer.build(
       layerHub.pipe(
         Layer.provideMerge(Edge.layer(LIMITS)),
-        Layer.provideMerge(Layer.mergeAll(layerQueries, LogHeads.layer, trusting)),
+        Layer.provideMerge(Layer.mergeAll(queries, LogHeads.layer, trusting)),
         Layer.provideMerge(Layer.sync(Router, () => routing.join(name))),
         Layer.provideMerge(layerCommands(broker, name)),
         Layer.provideMerge(Layer.succeedContext(shared)),
