@@ -10,6 +10,7 @@ import { FRAME_BYTES } from "../domain/protocol/limits.ts"
 import type { Limits } from "../domain/protocol/server-frames.ts"
 import type { Rejection } from "../domain/rejections.ts"
 import type { MetricsWriter } from "../platform/Metrics.ts"
+import { makeQuietLog } from "../platform/quietLog.ts"
 import type { TracingOn } from "../platform/Tracing.ts"
 import { Traces } from "./Traces.ts"
 import { addToList, remove, removeFromList } from "./sets.ts"
@@ -101,6 +102,8 @@ export class Node {
   /** How often a part of the stream was lost. */
   losses = 0
   readonly metrics: MetricsWriter
+  /** What happens to all connections at once is one line. */
+  readonly quiet = makeQuietLog()
   readonly traffic = new Traffic()
 
   readonly #bus: CommandBus["Service"]

@@ -6,7 +6,7 @@ import type { Hello } from "../domain/protocol/client-frames.ts"
 import type { Connection } from "./Connection.ts"
 import { decodeCursor, encodeCursor } from "./cursor.ts"
 import { Frame } from "./Frame.ts"
-import { reattach } from "./reattach.ts"
+import { ATTACHING, reattach } from "./reattach.ts"
 
 /** Tries to reach the log and the read models before the client is sent to try again. */
 const ATTEMPTS = 5
@@ -47,13 +47,14 @@ export const attach = Effect.fnUntraced(function* (connection: Connection, hello
     }
   })
   const result = yield* attached.pipe(
-    Effect.tapError((error) => Effect.logWarning(`A connection could not attach: ${error.message}`)),
+    Effect.tapError((error) => node.quiet.warn(ATTACHING, error.message)),
     Effect.retry({ times: ATTEMPTS - 1, schedule: Schedule.exponential("100 millis") }),
     Effect.result
   )
   if (connection.isClosing) return
   if (result._tag === "Failure" || result.success === undefined) return connection.close(CLOSE.draining)
 
+  yield* node.quiet.over(ATTACHING)
   const { barrier, missed, resumed, since } = result.success
   const recovered = resumed && since !== undefined
   node.metrics.update("attachMillis", node.now() - began)

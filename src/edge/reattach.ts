@@ -5,13 +5,16 @@ import type { RouterUnavailable } from "../platform/Router.ts"
 import type { Connection } from "./Connection.ts"
 import type { Node, Waiting } from "./Node.ts"
 
-/** What all connections of a node ask for when they attach again is spread over this many milliseconds, and so many ask at once. */
+/** What all connections of a node ask for when they attach again is spread over this many milliseconds, or over so many for each where they are few; and so many ask at once. */
 const SPREAD_MS = 2_000
+const SPREAD_EACH_MS = 5
 const AT_ONCE = 32
 /** Users that are registered at once. */
 const REGISTER_AT_ONCE = 1_000
 /** Tries of one connection to reach the log and the read models before its client is sent to try again. */
 const ATTEMPTS = 5
+/** What is said to be in trouble when they cannot. */
+export const ATTACHING = "Attaching connections"
 /**
  * Commands that are without an answer this many milliseconds after a connection has attached again are answered `unavailable`: their refusal, or that they were
  * persisted before, may have been lost.
@@ -33,12 +36,13 @@ export const reattach = Effect.fnUntraced(function* (connection: Connection): Ef
     node.sees(barrier)
     return { barrier, missed: yield* node.queries.missed({ user, since, seqs: {}, barrier }) }
   }).pipe(
-    Effect.tapError((error) => Effect.logWarning(`A connection could not attach again: ${error.message}`)),
+    Effect.tapError((error) => node.quiet.warn(ATTACHING, error.message)),
     Effect.retry({ times: ATTEMPTS - 1, schedule: Schedule.exponential("100 millis") }),
     Effect.result
   )
   if (connection.isClosing || !feed.isSuspended) return
   if (found._tag === "Failure") return connection.close(CLOSE.draining)
+  yield* node.quiet.over(ATTACHING)
   // One that takes nothing holds up only itself.
   const resumed = feed.resume(loss, found.success.barrier, found.success.missed)
   node.fork(
@@ -60,10 +64,11 @@ export const reattachAll = Effect.fnUntraced(function* (node: Node, isCurrent: (
   // One that has not started attaches by itself.
   const connections = [...node.connections()].filter(({ feed }) => feed?.since !== undefined)
   const began = node.now()
+  const spread = Math.min(SPREAD_MS, connections.length * SPREAD_EACH_MS)
   const again = Effect.forEach(
     connections.entries(),
     Effect.fnUntraced(function* ([index, connection]) {
-      const wait = began + (SPREAD_MS * index) / connections.length - node.now()
+      const wait = began + (spread * index) / connections.length - node.now()
       if (wait > 0) yield* Effect.sleep(wait)
       if (isCurrent()) yield* reattach(connection)
     }),

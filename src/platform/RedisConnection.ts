@@ -86,8 +86,8 @@ const RETRY_LAST_MS = 2_000
  * Connects, and connects again for as long as the scope lives. Redis may be away at the start too: then this takes 2 s, and calls fail until it is there. Fails only for
  * an address that is none.
  *
- * A connection on which answers are due and nothing comes for twice the time-out is given up: its other end is gone, or stopped. What is on its way when a
- * connection ends fails, and is never sent again by itself.
+ * A connection on which an answer is due for twice the time-out is given up, whether anything else comes or not: its other end is gone, or stopped, or the way is too
+ * narrow to be of use. What is on its way when a connection ends fails, and is never sent again by itself.
  */
 export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
   options: RedisConnectionOptions
@@ -155,7 +155,10 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
         client.disconnect()
       })
   )
-  const calls = makeCalls(client, timeoutMs, options.inFlight ?? IN_FLIGHT)
+  const calls = makeCalls(client, timeoutMs, options.inFlight ?? IN_FLIGHT, () => {
+    lastError = `no answer within ${2 * timeoutMs} ms`
+    client.disconnect(true)
+  })
 
   yield* Effect.callback<void>((resume) => {
     const done = () => resume(Effect.void)
@@ -217,8 +220,11 @@ export const settled = async (
   return replies.map(([error, reply]) => error ?? reply)
 }
 
-/** Places for calls, taken in the order in which they come, and given back when Redis has answered or the connection has ended. */
-const makeCalls = (client: Redis, timeoutMs: number, places: number): RedisConnection["run"] => {
+/**
+ * Places for calls, taken in the order in which they come, and given back when Redis has answered or the connection has ended. An answer that is not there after twice
+ * the time-out is a reason to give up the connection.
+ */
+const makeCalls = (client: Redis, timeoutMs: number, places: number, giveUp: () => void): RedisConnection["run"] => {
   let free = places
   const waiting = new Set<() => void>()
   const release = (): void => {
@@ -242,6 +248,7 @@ const makeCalls = (client: Redis, timeoutMs: number, places: number): RedisConne
         }
         const done = (exit: Effect.Effect<A, RedisUnavailable>): void => {
           clearTimeout(timer)
+          clearTimeout(late)
           resume(exit)
           release()
         }
@@ -251,8 +258,9 @@ const makeCalls = (client: Redis, timeoutMs: number, places: number): RedisConne
             done(error instanceof TypeError ? Effect.die(error) : Effect.fail(refused(operation, error)))
         )
       }
+      let late: NodeJS.Timeout | undefined
       const timer = setTimeout(() => {
-        waiting.delete(start)
+        if (!waiting.delete(start)) late = setTimeout(giveUp, timeoutMs)
         fail("timeout", `no answer within ${timeoutMs} ms`)
       }, timeoutMs)
       if (free > 0) {

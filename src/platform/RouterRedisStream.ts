@@ -16,7 +16,7 @@ const READ_ENTRIES = 64
  * Redis is told of what was taken when it is so much: told with every reading, it costs as much as the reading does where each brings one entry. Little beside what a
  * stream may hold.
  */
-const TELL_ENTRIES = 64
+const TELL_ENTRIES = 16
 const TELL_BYTES = 256 * 1024
 /** How long one reading waits, in milliseconds: a new epoch is seen after that at most. */
 const BLOCK_MS = 500

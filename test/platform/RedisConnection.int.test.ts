@@ -9,6 +9,7 @@ import {
   type RedisUnavailable
 } from "../../src/platform/RedisConnection.ts"
 import { redisAddress, redisServer } from "../support/redis-server.ts"
+import { TcpProxy } from "../support/tcp-proxy.ts"
 
 /** Tries again until Redis is there. */
 const eventually = <A>(effect: Effect.Effect<A, RedisUnavailable>) =>
@@ -64,6 +65,27 @@ describe("a connection to Redis", () => {
       while (redis.isReady()) yield* Effect.sleep("5 millis")
       assert.strictEqual((yield* Effect.flip(get(redis, "a"))).code, "closed")
       server.resume()
+      assert.isNull(yield* eventually(get(redis, "a")))
+    })
+  )
+
+  it.live("one on which answers only trickle is given up, as if nothing came", () =>
+    Effect.gen(function* () {
+      const server = yield* redisServer()
+      const proxy = yield* Effect.acquireRelease(
+        Effect.promise(() => TcpProxy.start(server.port)),
+        (one) => Effect.promise(() => one[Symbol.asyncDispose]())
+      )
+      const redis = yield* connectRedis({
+        address: redisAddress(`redis://127.0.0.1:${proxy.port}`),
+        name: "test",
+        timeoutMs: 200
+      })
+      assert.isNull(yield* get(redis, "a"))
+      proxy.all((through) => through.replies("pass", 100))
+      // More than comes in a minute.
+      const large = redis.run("echo", (client) => client.echo("x".repeat(10_000)))
+      assert.strictEqual((yield* Effect.flip(large)).code, "timeout")
       assert.isNull(yield* eventually(get(redis, "a")))
     })
   )

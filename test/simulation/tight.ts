@@ -8,6 +8,8 @@ export const tight: ReadonlyArray<Substitution> = [
   constant("src/edge/Connection.ts", "INBOX_FRAMES", 3),
   constant("src/edge/Connection.ts", "REQUESTS", 1),
   constant("src/edge/Edge.ts", "STREAM_BATCH", 3),
+  // As if there were hundreds who attach again.
+  constant("src/edge/reattach.ts", "SPREAD_EACH_MS", 2_000),
   constant("src/domain/protocol/limits.ts", "REPLAY_PER_CONVERSATION", 6),
   constant("src/domain/protocol/limits.ts", "REPLAY_TOTAL", 10),
   constant("src/domain/conversation.ts", "NAMED_RECEIPTS_MAX", 2),
