@@ -11,3 +11,17 @@ export const ask = <Q extends object, A>(process: ChildProcess, told: Q): Promis
     })
     process.send(told)
   })
+
+/** The other end: answers what this process's parent asks, and ends with it, or when an answer fails. */
+export const answerParent = <Q extends object>(answer: (told: Q) => Promise<object>): void => {
+  process.on("message", (told: Q) => {
+    answer(told).then(
+      (answered) => process.send!(answered),
+      (error: unknown) => {
+        console.error(error)
+        process.exit(1)
+      }
+    )
+  })
+  process.once("disconnect", () => process.exit(0))
+}

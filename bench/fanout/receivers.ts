@@ -3,6 +3,7 @@
  * reached the others. The same program for every server. Told by messages of its parent what to do.
  */
 import { devTokens } from "../../src/main/load/tokens.ts"
+import { answerParent } from "./ask.ts"
 import { eachOf, makeGroup, openDarda } from "./greet.ts"
 import { LightSocket, MARK } from "./socket.ts"
 
@@ -117,14 +118,4 @@ const run = async ({ seconds, underWay }: Run): Promise<Ran> => {
   return { sent, delivered, seconds: (performance.now() - start) / 1000, cpuSeconds: (system + user) / 1e6 }
 }
 
-process.on("message", (told: Members | Run) => {
-  const done: Promise<Ran | object> = "url" in told ? begin(told).then(() => ({})) : run(told)
-  done.then(
-    (answer) => process.send!(answer),
-    (error: unknown) => {
-      console.error(error)
-      process.exit(1)
-    }
-  )
-})
-process.once("disconnect", () => process.exit(0))
+answerParent((told: Members | Run) => ("url" in told ? begin(told).then(() => ({})) : run(told)))

@@ -2,6 +2,7 @@
 import { dmConversation } from "../../src/domain/ids.ts"
 import { conversationsOf } from "../../src/main/load/plan.ts"
 import { devTokens } from "../../src/main/load/tokens.ts"
+import { answerParent } from "../fanout/ask.ts"
 import { eachOf, makeGroup, openDarda } from "../fanout/greet.ts"
 import { type LightSocket, MARK } from "../fanout/socket.ts"
 
@@ -121,14 +122,4 @@ const talk = async ({ conversations, rate, seconds }: Talk): Promise<Talked> => 
   return { sent: sent - before.sent, delivered: delivered - before.delivered }
 }
 
-process.on("message", (told: Begin | Fill | Talk) => {
-  const done: Promise<object> = "urls" in told ? begin(told) : "fill" in told ? fill(told) : talk(told)
-  done.then(
-    (answer) => process.send!(answer),
-    (error: unknown) => {
-      console.error(error)
-      process.exit(1)
-    }
-  )
-})
-process.once("disconnect", () => process.exit(0))
+answerParent((told: Begin | Fill | Talk) => ("urls" in told ? begin(told) : "fill" in told ? fill(told) : talk(told)))

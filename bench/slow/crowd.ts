@@ -4,6 +4,7 @@
  */
 import { Histogram } from "../../src/main/load/Histogram.ts"
 import { devTokens, type LoadUser } from "../../src/main/load/tokens.ts"
+import { answerParent } from "../fanout/ask.ts"
 import { eachOf, makeGroup, openDarda } from "../fanout/greet.ts"
 import { type LightSocket, MARK } from "../fanout/socket.ts"
 
@@ -106,14 +107,4 @@ const talk = async (told: Talk): Promise<Talked> => {
   return { delivered: histogram.count, p50: histogram.quantile(0.5), p99: histogram.quantile(0.99) }
 }
 
-process.on("message", (told: Begin | Talk) => {
-  const done: Promise<object> = "url" in told ? begin(told) : talk(told)
-  done.then(
-    (answer) => process.send!(answer),
-    (error: unknown) => {
-      console.error(error)
-      process.exit(1)
-    }
-  )
-})
-process.once("disconnect", () => process.exit(0))
+answerParent((told: Begin | Talk) => ("url" in told ? begin(told) : talk(told)))

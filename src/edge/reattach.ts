@@ -5,9 +5,9 @@ import type { RouterUnavailable } from "../platform/Router.ts"
 import type { Connection } from "./Connection.ts"
 import type { Node, Waiting } from "./Node.ts"
 
-/** What all connections of a node ask for when they attach again is spread over this many milliseconds, or over so many for each where they are few; and so many ask at once. */
-const SPREAD_MS = 2_000
+/** When connections attach again: so many milliseconds apart, all of them within so many, and so many at once. */
 const SPREAD_EACH_MS = 5
+const SPREAD_MS = 2_000
 const AT_ONCE = 32
 /** Users that are registered at once. */
 const REGISTER_AT_ONCE = 1_000
