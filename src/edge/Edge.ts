@@ -135,10 +135,11 @@ const NOTHING: ReadonlyArray<never> = []
 const follow = <A>(take: Effect.Effect<A, RouterUnavailable>, act: (taken: A) => void): Effect.Effect<never> =>
   take.pipe(
     Effect.map(act),
+    // It waits for what comes, which is enough of a pause.
+    Effect.forever({ disableYield: true }),
     Effect.tapError((error) => Effect.logWarning(error.message)),
     Effect.retry(Schedule.spaced("100 millis")),
-    Effect.orDie,
-    Effect.forever
+    Effect.orDie
   )
 
 /** The hub on this process's edge. */

@@ -1,5 +1,6 @@
 /** The way to Redis: one connection with bounds, for the adapters that speak to it. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -55,6 +56,8 @@ export interface RedisConnection {
    * outlasts the time-out. An interrupted call is carried out all the same, and only its answer is dropped.
    */
   readonly run: <A>(operation: string, work: (client: Redis) => Promise<A>) => Effect.Effect<A, RedisUnavailable>
+  /** The same for a loop in which the steps of a fiber would cost as much as what it does: calls back once, unless what it answers is called first. */
+  readonly ask: Ask
   /** Defines a script under a name that no command has. All keys of one call must be in one slot. */
   readonly script: (name: string, lua: string) => Script
   /** Whether there is a connection, as far as this end knows. */
@@ -68,6 +71,12 @@ export interface RedisConnection {
   /** The client itself, for what `run` does not fit: subscriptions. It queues nothing while there is no connection. */
   readonly client: Redis
 }
+
+type Ask = <A>(
+  operation: string,
+  work: (client: Redis) => Promise<A>,
+  done: (exit: Exit.Exit<A, RedisUnavailable>) => void
+) => () => void
 
 const CLOSED = "the connection was closed"
 const TIMEOUT_MS = 1_000
@@ -155,7 +164,7 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
         client.disconnect()
       })
   )
-  const calls = makeCalls(client, timeoutMs, options.inFlight ?? IN_FLIGHT, () => {
+  const ask = makeAsk(client, timeoutMs, options.inFlight ?? IN_FLIGHT, () => {
     lastError = `no answer within ${2 * timeoutMs} ms`
     client.disconnect(true)
   })
@@ -172,7 +181,12 @@ export const connectRedis = Effect.fn("RedisConnection.connect")(function* (
 
   return {
     client,
-    run: calls,
+    ask,
+    run: (operation, work) =>
+      Effect.callback((resume) => {
+        const cancel = ask(operation, work, resume)
+        return Effect.sync(cancel)
+      }),
     isReady: () => client.status === "ready",
     trouble: () => (client.status === "ready" ? undefined : `no connection to Redis at ${shown}: ${lastError}`),
     script: (name, lua) => {
@@ -224,7 +238,7 @@ export const settled = async (
  * Places for calls, taken in the order in which they come, and given back when Redis has answered or the connection has ended. An answer that is not there after twice
  * the time-out is a reason to give up the connection.
  */
-const makeCalls = (client: Redis, timeoutMs: number, places: number, giveUp: () => void): RedisConnection["run"] => {
+const makeAsk = (client: Redis, timeoutMs: number, places: number, giveUp: () => void): Ask => {
   let free = places
   const waiting = new Set<() => void>()
   const release = (): void => {
@@ -234,45 +248,55 @@ const makeCalls = (client: Redis, timeoutMs: number, places: number, giveUp: () 
     }
     free++
   }
-  return <A>(operation: string, work: (client: Redis) => Promise<A>) =>
-    Effect.callback<A, RedisUnavailable>((resume) => {
-      const fail = (code: string, reason: string) =>
-        resume(Effect.fail(new RedisUnavailable({ operation, code, reason, cause: undefined })))
-      if (client.status !== "ready") return fail("closed", "there is no connection")
-      if (free === 0 && waiting.size >= places * WAITING_EACH) return fail("busy", "too many calls wait for it already")
-      const start = (): void => {
-        if (client.status !== "ready") {
-          clearTimeout(timer)
-          fail("closed", "there is no connection any more")
-          return release()
-        }
-        const done = (exit: Effect.Effect<A, RedisUnavailable>): void => {
-          clearTimeout(timer)
-          clearTimeout(late)
-          resume(exit)
-          release()
-        }
-        work(client).then(
-          (value) => done(Effect.succeed(value)),
-          (error: unknown) =>
-            done(error instanceof TypeError ? Effect.die(error) : Effect.fail(refused(operation, error)))
-        )
-      }
-      let late: NodeJS.Timeout | undefined
-      const timer = setTimeout(() => {
-        if (!waiting.delete(start)) late = setTimeout(giveUp, timeoutMs)
-        fail("timeout", `no answer within ${timeoutMs} ms`)
-      }, timeoutMs)
-      if (free > 0) {
-        free--
-        start()
-      } else waiting.add(start)
-      return Effect.sync(() => {
+  return (operation, work, resume) => {
+    const fail = (code: string, reason: string): void =>
+      resume(Exit.fail(new RedisUnavailable({ operation, code, reason, cause: undefined })))
+    if (client.status !== "ready") {
+      fail("closed", "there is no connection")
+      return noop
+    }
+    if (free === 0 && waiting.size >= places * WAITING_EACH) {
+      fail("busy", "too many calls wait for it already")
+      return noop
+    }
+    /** Its answer is of no use any more. */
+    let isOver = false
+    let late: NodeJS.Timeout | undefined
+    const start = (): void => {
+      if (client.status !== "ready") {
         clearTimeout(timer)
-        waiting.delete(start)
-      })
-    })
+        fail("closed", "there is no connection any more")
+        return release()
+      }
+      const done = (exit: Parameters<typeof resume>[0]): void => {
+        clearTimeout(timer)
+        clearTimeout(late)
+        if (!isOver) resume(exit)
+        release()
+      }
+      work(client).then(
+        (value) => done(Exit.succeed(value)),
+        (error: unknown) => done(error instanceof TypeError ? Exit.die(error) : Exit.fail(refused(operation, error)))
+      )
+    }
+    const timer = setTimeout(() => {
+      if (!waiting.delete(start)) late = setTimeout(giveUp, timeoutMs)
+      isOver = true
+      fail("timeout", `no answer within ${timeoutMs} ms`)
+    }, timeoutMs)
+    if (free > 0) {
+      free--
+      start()
+    } else waiting.add(start)
+    return () => {
+      isOver = true
+      clearTimeout(timer)
+      waiting.delete(start)
+    }
+  }
 }
+
+const noop = (): void => {}
 
 /** What an error of the driver comes to, without what it puts there: the command with all its arguments. */
 export const refused = (operation: string, error: unknown): RedisUnavailable => {

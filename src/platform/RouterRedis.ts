@@ -95,7 +95,7 @@ export const makeRouterRedis = Effect.fn("RouterRedis.make")(function* (
     nodes: told(Effect.map(routes.living, (living) => [...new Set(living.map(nodeOf))])),
     append: (target, items) => appendAll(new Map([[target, items]])),
     appendAll,
-    take: edge ? stream.take : () => Effect.never,
+    take: edge ? (max) => stream.take(max) : () => Effect.never,
     signal: (users, signal) => Effect.sync(() => signals.send(users, signal)),
     takeSignals: edge ? signals.take : Effect.never,
     presence: (users) => told(routes.presence(users)),

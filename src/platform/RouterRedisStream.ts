@@ -1,7 +1,8 @@
 import type { Buffer } from "node:buffer"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
-import { pipelined, type RedisCommand, type RedisConnection, type RedisUnavailable } from "./RedisConnection.ts"
+import type { Redis } from "ioredis"
+import { pipelined, type RedisConnection, type RedisUnavailable } from "./RedisConnection.ts"
 import { type NodeItem, StreamLost } from "./Router.ts"
 import { decodeItems, entryBytes } from "./RouterRedisItems.ts"
 import type { RouterKeys } from "./RouterRedisKeys.ts"
@@ -22,6 +23,7 @@ const TELL_BYTES = 256 * 1024
 const BLOCK_MS = 500
 
 type EntryReply = readonly [id: Buffer, fields: ReadonlyArray<Buffer>]
+type ReadReply = ReadonlyArray<readonly [Buffer, ReadonlyArray<EntryReply>]> | null
 
 /**
  * This node's stream: entries with contiguous numbers in an epoch, from one loss to the next. Whatever makes it doubtful that every entry comes
@@ -48,8 +50,10 @@ export class NodeStream {
   #reason = ""
   /** Bytes of what came since the node had taken everything. */
   #waiting = 0
-  readonly #filled = Latch.makeUnsafe(false)
+  /** Gives the one who takes what there is, if anything; undefined while nobody does. */
+  #taker: (() => void) | undefined
   readonly #emptied = Latch.makeUnsafe(true)
+  #isFull = false
   readonly #keys: { readonly lease: string; readonly stream: string }
 
   constructor(node: string, keys: RouterKeys) {
@@ -78,7 +82,7 @@ export class NodeStream {
     this.#reason = reason
     this.live.closeUnsafe()
     this.lost.openUnsafe()
-    this.#filled.openUnsafe()
+    this.#taker?.()
   }
 
   /** This node goes away, and nothing is lost by that. */
@@ -86,38 +90,39 @@ export class NodeStream {
     this.#isLive = false
   }
 
-  readonly take = Effect.fnUntraced({ self: this }, function* (this: NodeStream, max: number): Effect.fn.Return<
-    ReadonlyArray<NodeItem>,
-    StreamLost
-  > {
-    for (;;) {
-      const items = this.#items
-      if (items.length > 0) {
-        const taken = items.length <= max ? items : items.slice(0, max)
-        this.#keep(items.length <= max ? [] : items.slice(max))
-        return taken
+  take(max: number): Effect.Effect<ReadonlyArray<NodeItem>, StreamLost> {
+    return Effect.callback((resume) => {
+      this.#taker = () => {
+        const items = this.#items
+        if (items.length > 0) {
+          this.#taker = undefined
+          this.#keep(items.length <= max ? [] : items.slice(max))
+          resume(Effect.succeed(items.length <= max ? items : items.slice(0, max)))
+        } else if (this.#after !== undefined) {
+          this.#taker = undefined
+          this.#keep(this.#after)
+          this.#after = undefined
+          resume(Effect.fail(new StreamLost({ reason: this.#reason })))
+        }
       }
-      if (this.#after !== undefined) {
-        this.#keep(this.#after)
-        this.#after = undefined
-        return yield* new StreamLost({ reason: this.#reason })
-      }
-      this.#filled.closeUnsafe()
-      yield* this.#filled.await
-    }
-  })
+      this.#taker()
+      return Effect.sync(() => (this.#taker = undefined))
+    })
+  }
 
   #keep(items: Array<NodeItem>): void {
     this.#items = items
     if (items.length === 0) this.#waiting = 0
-    if (items.length < READ_AHEAD && this.#waiting < READ_AHEAD_BYTES) this.#emptied.openUnsafe()
+    if (items.length >= READ_AHEAD || this.#waiting >= READ_AHEAD_BYTES) return
+    this.#isFull = false
+    this.#emptied.openUnsafe()
   }
 
   /** Reads what is appended, as long as the scope of the connection lives. */
   read(redis: RedisConnection): Effect.Effect<never> {
     return this.live.await.pipe(
       Effect.andThen(this.#emptied.await),
-      Effect.andThen(Effect.suspend(() => this.#next(redis))),
+      Effect.andThen(this.#readOn(redis)),
       Effect.catch((error) => {
         // It is not known what the server makes of a reading that was given up: a new connection is one that asks for nothing else.
         if (error.code === "timeout") redis.client.disconnect(true)
@@ -128,29 +133,52 @@ export class NodeStream {
     )
   }
 
-  #next(redis: RedisConnection): Effect.Effect<void, RedisUnavailable> {
-    const { bytes, epoch, last } = this
-    const { lease, stream } = this.#keys
-    const commands: Array<RedisCommand> = [
-      ["xreadBuffer", "COUNT", READ_ENTRIES, "BLOCK", BLOCK_MS, "STREAMS", stream, `${epoch}-${last}`]
-    ]
-    const tells = last - this.#told >= TELL_ENTRIES || bytes - this.#toldBytes >= TELL_BYTES
-    if (tells) commands.unshift([named("taken"), 2, lease, stream, epoch, last, bytes])
-    return redis
-      .run("take", (client) => pipelined(client, commands))
-      .pipe(
-        Effect.map((replies) => {
-          if (epoch !== this.epoch || !this.#isLive) return
-          if (tells) {
-            this.#told = last
-            this.#toldBytes = bytes
+  /** Reads until the epoch ends, or until so much waits that reading has to. Once a message at least, on every node: so by callbacks, and not by the steps of a fiber. */
+  #readOn(redis: RedisConnection): Effect.Effect<void, RedisUnavailable> {
+    return Effect.callback((resume) => {
+      let cancel: (() => void) | undefined
+      const next = (): void => {
+        if (!this.#isLive || this.#isFull) return resume(Effect.void)
+        const { bytes, epoch, last } = this
+        const tells = last - this.#told >= TELL_ENTRIES || bytes - this.#toldBytes >= TELL_BYTES
+        cancel = redis.ask(
+          "take",
+          (client) => this.#read(client, tells),
+          (exit) => {
+            if (exit._tag === "Failure") return resume(exit)
+            try {
+              if (epoch === this.epoch && this.#isLive) {
+                if (tells) {
+                  this.#told = last
+                  this.#toldBytes = bytes
+                }
+                this.#came(exit.value)
+              }
+            } catch (defect) {
+              return resume(Effect.die(defect))
+            }
+            next()
           }
-          const reply = replies[replies.length - 1] as ReadonlyArray<
-            readonly [Buffer, ReadonlyArray<EntryReply>]
-          > | null
-          if (reply !== null) for (const entry of reply[0]![1]) if (!this.#entry(entry)) return
-        })
-      )
+        )
+      }
+      next()
+      return Effect.sync(() => cancel?.())
+    })
+  }
+
+  async #read(client: Redis, tells: boolean): Promise<ReadReply> {
+    const { lease, stream } = this.#keys
+    const read = ["COUNT", READ_ENTRIES, "BLOCK", BLOCK_MS, "STREAMS", stream, `${this.epoch}-${this.last}`] as const
+    if (!tells) return (await client.xreadBuffer(...read)) as ReadReply
+    const taken = [named("taken"), 2, lease, stream, this.epoch, this.last, this.bytes] as const
+    const [, reply] = await pipelined(client, [taken, ["xreadBuffer", ...read]])
+    return reply as ReadReply
+  }
+
+  #came(reply: ReadReply): void {
+    if (reply === null) return
+    for (const entry of reply[0]![1]) if (!this.#entry(entry)) return
+    this.#taker?.()
   }
 
   /** Takes an entry in; false when it is not the next one. */
@@ -172,8 +200,10 @@ export class NodeStream {
       this.lose(`entry ${found} of it cannot be read; it may be of another version of Darda`)
       return false
     }
-    if (into.length >= READ_AHEAD || this.#waiting >= READ_AHEAD_BYTES) this.#emptied.closeUnsafe()
-    this.#filled.openUnsafe()
+    if (into.length >= READ_AHEAD || this.#waiting >= READ_AHEAD_BYTES) {
+      this.#isFull = true
+      this.#emptied.closeUnsafe()
+    }
     return true
   }
 }
