@@ -35,5 +35,5 @@ ENV NODE_ENV=production DATA_DIR=/data
 # By number, so that Kubernetes can see that it is not root. The files above are root's: the process cannot change its own program.
 USER 10001:10001
 EXPOSE 8080
-ENTRYPOINT ["node", "/app/bin/darda.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=16", "/app/bin/darda.js"]
 CMD ["serve"]

@@ -92,8 +92,9 @@ const withPeople = async <A>(use: (people: ChildProcess) => Promise<A>): Promise
 
 /** The cost with each number of edges. */
 const byEdges = async (engines: Engines, round: number, say: (line: string) => void): Promise<ReadonlyArray<Cost>> => {
-  const costs: Array<Cost> = []
-  for (const count of EDGES) {
+  const costs = new Map<number, Cost>()
+  // Who comes first in one round comes last in the next.
+  for (const count of round % 2 === 0 ? EDGES : EDGES.toReversed()) {
     const cluster = await startManyEdges(engines, `benchscale${round}x${count}`, count)
     try {
       const cost = await withPeople(async (people) => {
@@ -101,7 +102,7 @@ const byEdges = async (engines: Engines, round: number, say: (line: string) => v
         await ask<Told, object>(people, { urls, users: PEOPLE, members: MEMBERS, conversations: GROUPS })
         return await costOf(cluster, engines, people, { conversations: GROUPS, seconds: SECONDS, rate: RATE })
       })
-      costs.push(cost)
+      costs.set(count, cost)
       say(
         `${edgesOf(count)}: ${all(cost).toFixed(0)} µs a delivered message, ${cost.machine.toFixed(0)} % of the machine`
       )
@@ -109,7 +110,7 @@ const byEdges = async (engines: Engines, round: number, say: (line: string) => v
       await cluster.stop()
     }
   }
-  return costs
+  return EDGES.map((count) => costs.get(count)!)
 }
 
 /** The cost with each number of conversations, all of which have been spoken in. */

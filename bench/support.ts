@@ -33,8 +33,14 @@ export type Bench = (say: (line: string) => void, options: BenchOptions) => Prom
 /** What `darda load --json` prints. */
 export type Load = ReturnType<typeof resultJson>
 
-/** The `darda` command. */
-export const bin = fileURLToPath(new URL("../bin/darda.js", import.meta.url))
+const project = fileURLToPath(new URL("..", import.meta.url))
+const { scripts } = JSON.parse(fs.readFileSync(`${project}package.json`, "utf8")) as { scripts: { start: string } }
+
+/** The `darda` command, as `npm start` runs it: arguments for Node.js. */
+export const darda = scripts.start
+  .split(" ")
+  .slice(1)
+  .map((argument) => (argument.startsWith("-") ? argument : `${project}${argument}`))
 const START_MS = 60_000
 
 /** Limits that do not limit: what is measured is the server, not its manners. */
@@ -99,7 +105,7 @@ export const startServer = async (settings: Readonly<Record<string, string>>): P
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "darda-bench-"))
   const { PATH, HOME } = process.env
   const env = { PATH, HOME, PORT: "0", DATA_DIR: folder, LOG_LEVEL: "info", LOG_FORMAT: "pretty", ...settings }
-  const server = await startProcess([bin, "serve"], env)
+  const server = await startProcess([...darda, "serve"], env)
   return {
     ...server,
     stop: async () => {
@@ -127,7 +133,7 @@ export const runProcess = async (
 
 /** Runs `darda load` in a process of its own. */
 export const runLoad = async (url: string, flags: ReadonlyArray<string>): Promise<Load> =>
-  JSON.parse(await runProcess([bin, "load", "--url", url, "--json", ...flags])) as Load
+  JSON.parse(await runProcess([...darda, "load", "--url", url, "--json", ...flags])) as Load
 
 /** Clock ticks a second in /proc; 100 on every Linux there is. */
 const TICKS = 100

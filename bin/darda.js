@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=16
 // Plain JavaScript that any node can read: finds a node that can run the TypeScript behind it.
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"
@@ -10,7 +10,8 @@ const own = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.u
 if (Number.parseInt(process.versions.node, 10) >= 24) {
   await import(main.href)
 } else if (existsSync(own)) {
-  const child = spawn(own, [fileURLToPath(main), ...process.argv.slice(2)], { stdio: "inherit" })
+  const args = ["--max-semi-space-size=16", fileURLToPath(main), ...process.argv.slice(2)]
+  const child = spawn(own, args, { stdio: "inherit" })
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal))
   child.on("exit", (code, signal) => process.exit(signal === null ? (code ?? 1) : 1))
 } else {

@@ -169,7 +169,7 @@ export class NodeStream {
   async #read(client: Redis, tells: boolean): Promise<ReadReply> {
     const { lease, stream } = this.#keys
     const read = ["COUNT", READ_ENTRIES, "BLOCK", BLOCK_MS, "STREAMS", stream, `${this.epoch}-${this.last}`] as const
-    if (!tells) return (await client.xreadBuffer(...read)) as ReadReply
+    if (!tells) return await client.xreadBuffer(...read)
     const taken = [named("taken"), 2, lease, stream, this.epoch, this.last, this.bytes] as const
     const [, reply] = await pipelined(client, [taken, ["xreadBuffer", ...read]])
     return reply as ReadReply
