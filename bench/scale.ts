@@ -17,7 +17,7 @@ const PEOPLE = 200
 /** Little enough that eight edges leave a part of two cores unused: a full machine commits more at once, which makes a message cheaper. */
 const RATE = 100
 const SECONDS = 7
-const WARM_UP_SECONDS = 2
+const WARM_UP_SECONDS = 4
 const IDLE_SECONDS = 4
 
 const CONVERSATIONS = [1_000, 100_000]
@@ -90,19 +90,23 @@ const withPeople = async <A>(use: (people: ChildProcess) => Promise<A>): Promise
   }
 }
 
-/** The cost with each number of edges. */
+const mean = (costs: ReadonlyArray<Cost>): Cost => {
+  const of = (kind: keyof Cost): number => costs.reduce((sum, cost) => sum + cost[kind], 0) / costs.length
+  return { edges: of("edges"), others: of("others"), engines: of("engines"), machine: of("machine") }
+}
+
+/** The cost with each number of edges: there and back, since how fast the machine itself is changes within minutes. */
 const byEdges = async (engines: Engines, round: number, say: (line: string) => void): Promise<ReadonlyArray<Cost>> => {
-  const costs = new Map<number, Cost>()
-  // Who comes first in one round comes last in the next.
-  for (const count of round % 2 === 0 ? EDGES : EDGES.toReversed()) {
-    const cluster = await startManyEdges(engines, `benchscale${round}x${count}`, count)
+  const costs = EDGES.map((): Array<Cost> => [])
+  for (const [turn, count] of [...EDGES, ...EDGES.toReversed()].entries()) {
+    const cluster = await startManyEdges(engines, `benchscale${round}x${turn}`, count)
     try {
       const cost = await withPeople(async (people) => {
         const urls = cluster.edges.map(({ url }) => url)
         await ask<Told, object>(people, { urls, users: PEOPLE, members: MEMBERS, conversations: GROUPS })
         return await costOf(cluster, engines, people, { conversations: GROUPS, seconds: SECONDS, rate: RATE })
       })
-      costs.set(count, cost)
+      costs[EDGES.indexOf(count)]!.push(cost)
       say(
         `${edgesOf(count)}: ${all(cost).toFixed(0)} µs a delivered message, ${cost.machine.toFixed(0)} % of the machine`
       )
@@ -110,7 +114,7 @@ const byEdges = async (engines: Engines, round: number, say: (line: string) => v
       await cluster.stop()
     }
   }
-  return EDGES.map((count) => costs.get(count)!)
+  return costs.map(mean)
 }
 
 /** The cost with each number of conversations, all of which have been spoken in. */

@@ -103,7 +103,7 @@ export class Connection {
     const now = node.now()
     this.node = node
     this.id = id
-    this.out = new Outgoing(transport)
+    this.out = new Outgoing(transport, node.due)
     this.#transport = transport
     this.expiresAt = now + HELLO_TIMEOUT_MS
     this.#heardAt = now

@@ -28,6 +28,7 @@ import type { Connection } from "./Connection.ts"
 import { encodeCursor } from "./cursor.ts"
 import { eventFrame, Frame, signalFrame } from "./Frame.ts"
 import { Hedge, type Pending } from "./Hedge.ts"
+import { DueQueues } from "./Outgoing.ts"
 import { Presence } from "./Presence.ts"
 import { reattachAll } from "./reattach.ts"
 import { Receipts } from "./Receipts.ts"
@@ -105,6 +106,7 @@ export class Node {
   /** What happens to all connections at once is one line. */
   readonly quiet = makeQuietLog()
   readonly traffic = new Traffic()
+  readonly due = new DueQueues()
 
   readonly #bus: CommandBus["Service"]
   readonly #router: Router["Service"]

@@ -9,12 +9,28 @@ export const QUEUE_BYTES = 1024 * 1024
 
 const NONE: ReadonlyArray<Frame> = []
 
+/** The queues of one edge that are written when this turn's work is done: by one microtask, since one for each would cost as much as the rest of what is done here. */
+export class DueQueues {
+  #due: Array<Outgoing> = []
+
+  add(queue: Outgoing): void {
+    if (this.#due.push(queue) === 1) queueMicrotask(this.#write)
+  }
+
+  readonly #write = (): void => {
+    const all = this.#due
+    this.#due = []
+    for (const queue of all) queue.write()
+  }
+}
+
 /**
  * The bounded queue before one socket. What is queued within a turn of the event loop, and while the socket is busy, is written as one; the socket's
  * answer is waited for, so that backpressure ends here and nowhere else. An idle queue holds nothing, no fiber either.
  */
 export class Outgoing {
   readonly #transport: Transport
+  readonly #due: DueQueues
   #frames: Array<Frame> | undefined
   /** The array is somebody else's, and must not be changed. */
   #borrowed = false
@@ -25,8 +41,9 @@ export class Outgoing {
   #ended: (() => void) | undefined
   #roomy: Latch.Latch | undefined
 
-  constructor(transport: Transport) {
+  constructor(transport: Transport, due = new DueQueues()) {
     this.#transport = transport
+    this.#due = due
   }
 
   /**
@@ -84,7 +101,7 @@ export class Outgoing {
     this.#bytes += bytes
     if (this.#writing) return
     this.#writing = true
-    queueMicrotask(() => this.#write())
+    this.#due.add(this)
   }
 
   #taken(): ReadonlyArray<Frame> {
@@ -96,9 +113,10 @@ export class Outgoing {
     return frames
   }
 
-  #write(): void {
+  /** Writes what is queued, and again until nothing is. For {@link DueQueues} only. */
+  write(): void {
     const frames = this.#taken()
-    if (frames.length > 0) return this.#transport.write(frames, () => this.#write())
+    if (frames.length > 0) return this.#transport.write(frames, () => this.write())
     this.#writing = false
     this.#ended?.()
   }

@@ -3,7 +3,7 @@ import type { Frame } from "./Frame.ts"
 
 /** What a connection needs of its socket. The one place that knows `ws` makes these; a simulation makes others. */
 export interface Transport {
-  /** Writes objects in order, and calls `done` when the socket has taken them, or is closed. Called again only after that. */
+  /** Writes objects in order, and calls `done` when the socket has taken them, perhaps at once, or is closed. Called again only after that. */
   readonly write: (frames: ReadonlyArray<Frame>, done: () => void) => void
   readonly ping: () => void
   /** Sends the close frame behind what was written; the socket is cut 1 s later if the peer has not closed it. */

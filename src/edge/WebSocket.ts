@@ -157,12 +157,15 @@ class SocketTransport implements Transport {
   }
 }
 
+const EMPTY = Buffer.alloc(0)
+
 const writeAll = (socket: Duplex, frames: ReadonlyArray<Frame>, done: () => void): void => {
   if (socket.destroyed || !socket.writable) return done()
   const buffers = buffersOf(frames)
-  if (buffers.length === 1) return void socket.write(buffers[0], done)
-  socket.cork()
-  for (let i = 0; i < buffers.length - 1; i++) socket.write(buffers[i])
-  socket.write(buffers[buffers.length - 1], done)
-  socket.uncork()
+  if (buffers.length > 1) socket.cork()
+  for (const buffer of buffers) socket.write(buffer)
+  if (buffers.length > 1) socket.uncork()
+  // Mostly the operating system takes all of it at once. To be called back for that would cost more than to look; what is left is followed by nothing, which calls back.
+  if (socket.writableLength === 0) done()
+  else socket.write(EMPTY, done)
 }
