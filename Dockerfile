@@ -31,9 +31,9 @@ COPY bin ./bin
 COPY src ./src
 COPY k8s/engines/mongodb/*.ts ./k8s/engines/mongodb/
 COPY --from=web /app/web/dist ./web/dist
-ENV NODE_ENV=production DATA_DIR=/data
+ENV NODE_ENV=production DATA_DIR=/data NODE_OPTIONS=--max-semi-space-size=16
 # By number, so that Kubernetes can see that it is not root. The files above are root's: the process cannot change its own program.
 USER 10001:10001
 EXPOSE 8080
-ENTRYPOINT ["node", "--max-semi-space-size=16", "/app/bin/darda.js"]
+ENTRYPOINT ["node", "/app/bin/darda.js"]
 CMD ["serve"]

@@ -7,7 +7,7 @@ import { type Engines, startEngines } from "./durable/engines.ts"
 import { ours, settings } from "./durable/programs.ts"
 import { caughtUp, logOf, pointersOf } from "./durable/readModels.ts"
 import {
-  darda,
+  bin,
   type Bench,
   childrenCpuSeconds,
   cpuSeconds,
@@ -109,7 +109,7 @@ export const bench: Bench = async (say, { rounds, seconds }) => {
     const own: Array<Turn> = []
     const byHand: Array<Turn> = []
     for (let round = 1; round <= rounds; round++) {
-      own.push(await run(engines, [...darda, "replay"], env))
+      own.push(await run(engines, [bin, "replay"], env))
       byHand.push(await run(engines, [scanner, env.MONGO_URL, engines.redisUrl, `scan${round}`], env))
       say(
         `Round ${round} of ${rounds}, ${own.at(-1)!.events} events: darda replay ${own.at(-1)!.seconds} s, by hand ${byHand.at(-1)!.seconds} s`

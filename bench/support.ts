@@ -36,11 +36,11 @@ export type Load = ReturnType<typeof resultJson>
 const project = fileURLToPath(new URL("..", import.meta.url))
 const { scripts } = JSON.parse(fs.readFileSync(`${project}package.json`, "utf8")) as { scripts: { start: string } }
 
-/** The `darda` command, as `npm start` runs it: arguments for Node.js. */
-export const darda = scripts.start
-  .split(" ")
-  .slice(1)
-  .map((argument) => (argument.startsWith("-") ? argument : `${project}${argument}`))
+/** What `npm start` tells Node.js, and every server that is measured is started with. */
+export const NODE_FLAGS = scripts.start.split(" ").filter((argument) => argument.startsWith("--"))
+
+/** The `darda` command. */
+export const bin = `${project}bin/darda.js`
 const START_MS = 60_000
 
 /** Limits that do not limit: what is measured is the server, not its manners. */
@@ -66,9 +66,10 @@ const STOP_MS = 20_000
 /** Starts a program of Node.js with exactly this environment and waits until it says where it is. */
 export const startProcess = async (
   args: ReadonlyArray<string>,
-  env: Readonly<Record<string, string | undefined>>
+  env: Readonly<Record<string, string | undefined>>,
+  flags = NODE_FLAGS
 ): Promise<Server> => {
-  const child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit"] })
+  const child = spawn(process.execPath, [...flags, ...args], { env, stdio: ["ignore", "pipe", "inherit"] })
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
   const kill = () => void child.kill("SIGKILL")
   process.once("exit", kill)
@@ -105,7 +106,7 @@ export const startServer = async (settings: Readonly<Record<string, string>>): P
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "darda-bench-"))
   const { PATH, HOME } = process.env
   const env = { PATH, HOME, PORT: "0", DATA_DIR: folder, LOG_LEVEL: "info", LOG_FORMAT: "pretty", ...settings }
-  const server = await startProcess([...darda, "serve"], env)
+  const server = await startProcess([bin, "serve"], env)
   return {
     ...server,
     stop: async () => {
@@ -133,7 +134,7 @@ export const runProcess = async (
 
 /** Runs `darda load` in a process of its own. */
 export const runLoad = async (url: string, flags: ReadonlyArray<string>): Promise<Load> =>
-  JSON.parse(await runProcess([...darda, "load", "--url", url, "--json", ...flags])) as Load
+  JSON.parse(await runProcess([bin, "load", "--url", url, "--json", ...flags])) as Load
 
 /** Clock ticks a second in /proc; 100 on every Linux there is. */
 const TICKS = 100

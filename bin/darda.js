@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=16
+#!/usr/bin/env node
 // Plain JavaScript that any node can read: finds a node that can run the TypeScript behind it.
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"

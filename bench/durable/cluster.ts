@@ -1,5 +1,5 @@
 /** Ours with several edges: `darda serve`, a process for each role and each edge. */
-import { darda, type Server, startProcess } from "../support.ts"
+import { bin, type Server, startProcess } from "../support.ts"
 import type { Engines } from "./engines.ts"
 import { settings } from "./programs.ts"
 
@@ -22,7 +22,7 @@ export const startManyEdges = async (
   const env = { ...settings(engines, run), ...more }
   const started: Array<Server> = []
   const start = async (role: string, also: Readonly<Record<string, string>> = {}): Promise<Server> => {
-    const server = await startProcess([...darda, "serve", "--roles", role], { ...env, ...also })
+    const server = await startProcess([bin, "serve", "--roles", role], { ...env, ...also })
     started.push(server)
     return server
   }
@@ -32,7 +32,7 @@ export const startManyEdges = async (
   try {
     const write = await start("write")
     const read = await start("read")
-    const startEdge = () => startProcess([...darda, "serve", "--roles", "edge"], { ...env, READ_URL: read.url })
+    const startEdge = () => startProcess([bin, "serve", "--roles", "edge"], { ...env, READ_URL: read.url })
     const edges: Array<Server> = []
     for (let i = 0; i < count; i++) edges.push(await start("edge", { READ_URL: read.url }))
     return { write, read, edges, startEdge, stop }

@@ -1,6 +1,6 @@
 /** The three programs that are measured beside one another, each as processes `edge`, `write` and `read` on the same engines. */
 import { fileURLToPath } from "node:url"
-import { darda, type Server, startProcess, UNLIMITED } from "../support.ts"
+import { bin, type Server, startProcess, UNLIMITED } from "../support.ts"
 import type { Engines } from "./engines.ts"
 
 export type Role = "edge" | "write" | "read"
@@ -80,7 +80,7 @@ export const ours: Program = {
   name: "ours",
   start: (engines, run) =>
     startRoles((role, { read }) =>
-      startProcess([...darda, "serve", "--roles", role], {
+      startProcess([bin, "serve", "--roles", role], {
         ...settings(engines, run),
         ...(role === "edge" ? { READ_URL: read!.url } : {})
       })

@@ -132,10 +132,16 @@ export class Edge extends Context.Service<
 
 const NOTHING: ReadonlyArray<never> = []
 
-const follow = <A>(take: Effect.Effect<A, RouterUnavailable>, act: (taken: A) => void): Effect.Effect<never> =>
+const follow = <A>(
+  take: Effect.Effect<ReadonlyArray<A>, RouterUnavailable>,
+  act: (taken: ReadonlyArray<A>) => void
+): Effect.Effect<never> =>
   take.pipe(
-    Effect.map(act),
-    // It waits for what comes, which is enough of a pause.
+    Effect.flatMap((items) => {
+      act(items)
+      // Mostly the next one has to come first. Where it is there already, what was queued is written before it, and others have their turn.
+      return items.length < STREAM_BATCH ? Effect.void : Effect.yieldNow
+    }),
     Effect.forever({ disableYield: true }),
     Effect.tapError((error) => Effect.logWarning(error.message)),
     Effect.retry(Schedule.spaced("100 millis")),

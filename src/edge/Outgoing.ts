@@ -20,23 +20,27 @@ export class DueQueues {
   readonly #write = (): void => {
     const all = this.#due
     this.#due = []
-    for (const queue of all) queue.write()
+    for (const queue of all) queue.writeDue()
   }
 }
 
 /**
- * The bounded queue before one socket. What is queued within a turn of the event loop, and while the socket is busy, is written as one; the socket's
- * answer is waited for, so that backpressure ends here and nowhere else. An idle queue holds nothing, no fiber either.
+ * The bounded queue before one socket. What is queued within one step of the event loop, and while the socket is busy, is written as one; the socket's
+ * answer is waited for, so that backpressure ends here and nowhere else. More than there is room for is no reason to refuse it while the socket has not been asked: what is
+ * queued is then written first. An idle queue holds nothing, no fiber either.
  */
 export class Outgoing {
   readonly #transport: Transport
   readonly #due: DueQueues
+  /** Among {@link DueQueues}. */
+  #isDue = false
   #frames: Array<Frame> | undefined
   /** The array is somebody else's, and must not be changed. */
   #borrowed = false
   #bytes = 0
   /** Of the queued frames, those that can be done without. */
   #optional = 0
+  /** The socket has been given something, and has not taken it. */
   #writing = false
   #ended: (() => void) | undefined
   #roomy: Latch.Latch | undefined
@@ -52,7 +56,11 @@ export class Outgoing {
    */
   push(frame: Frame): boolean {
     if (this.#ended !== undefined || (frame.isOptional && !this.#hasRoom)) return true
-    if (!this.#makeRoomFor(1, frame.payload.length)) return false
+    if (!this.#makeRoomFor(1, frame.payload.length)) {
+      if (this.#writing) return false
+      this.#write()
+      if (!this.#hasRoomFor(1, frame.payload.length)) return false
+    }
     this.#own().push(frame)
     if (frame.isOptional) this.#optional++
     this.#queued(frame.payload.length)
@@ -60,12 +68,11 @@ export class Outgoing {
   }
 
   /**
-   * Queues frames of so many bytes together; false when there is no room for all of them, and then none is in it. Many queues may be given the same array, which stays
-   * as it is.
+   * Queues frames of so many bytes together; false when there is no room for all of them. Many queues may be given the same array, which stays as it is.
    */
   pushAll(frames: ReadonlyArray<Frame>, bytes: number): boolean {
     if (this.#ended !== undefined) return true
-    if (!this.#makeRoomFor(frames.length, bytes)) return false
+    if (!this.#makeRoomFor(frames.length, bytes)) return !this.#writing && frames.every((frame) => this.push(frame))
     if (this.#frames === undefined) {
       this.#frames = frames as Array<Frame>
       this.#borrowed = true
@@ -99,8 +106,8 @@ export class Outgoing {
 
   #queued(bytes: number): void {
     this.#bytes += bytes
-    if (this.#writing) return
-    this.#writing = true
+    if (this.#writing || this.#isDue) return
+    this.#isDue = true
     this.#due.add(this)
   }
 
@@ -113,10 +120,17 @@ export class Outgoing {
     return frames
   }
 
-  /** Writes what is queued, and again until nothing is. For {@link DueQueues} only. */
-  write(): void {
+  /** For {@link DueQueues} only. */
+  writeDue(): void {
+    this.#isDue = false
+    if (!this.#writing) this.#write()
+  }
+
+  /** Writes what is queued, and again until nothing is. */
+  #write(): void {
+    this.#writing = true
     const frames = this.#taken()
-    if (frames.length > 0) return this.#transport.write(frames, () => this.write())
+    if (frames.length > 0) return this.#transport.write(frames, () => this.#write())
     this.#writing = false
     this.#ended?.()
   }
@@ -144,7 +158,7 @@ export class Outgoing {
   end(written: () => void): void {
     this.#ended ??= written
     this.#roomy?.openUnsafe()
-    if (!this.#writing) this.#ended()
+    if (!this.#writing && !this.#isDue) this.#ended()
   }
 
   /** Takes no more frames and forgets those that are queued. */

@@ -248,7 +248,11 @@ const makeAsk = (client: Redis, timeoutMs: number, places: number, giveUp: () =>
     }
     free++
   }
-  return (operation, work, resume) => {
+  return <A>(
+    operation: string,
+    work: (client: Redis) => Promise<A>,
+    resume: (exit: Exit.Exit<A, RedisUnavailable>) => void
+  ) => {
     const fail = (code: string, reason: string): void =>
       resume(Exit.fail(new RedisUnavailable({ operation, code, reason, cause: undefined })))
     if (client.status !== "ready") {
@@ -268,13 +272,16 @@ const makeAsk = (client: Redis, timeoutMs: number, places: number, giveUp: () =>
         fail("closed", "there is no connection any more")
         return release()
       }
-      const done = (exit: Parameters<typeof resume>[0]): void => {
+      const done = (exit: Exit.Exit<A, RedisUnavailable>): void => {
         clearTimeout(timer)
         clearTimeout(late)
-        if (!isOver) resume(exit)
-        release()
+        try {
+          if (!isOver) resume(exit)
+        } finally {
+          release()
+        }
       }
-      work(client).then(
+      attempt(() => work(client)).then(
         (value) => done(Exit.succeed(value)),
         (error: unknown) => done(error instanceof TypeError ? Exit.die(error) : Exit.fail(refused(operation, error)))
       )
@@ -297,6 +304,9 @@ const makeAsk = (client: Redis, timeoutMs: number, places: number, giveUp: () =>
 }
 
 const noop = (): void => {}
+
+/** What is thrown before there is a promise is as what it is rejected with. */
+const attempt = async <A>(work: () => Promise<A>): Promise<A> => await work()
 
 /** What an error of the driver comes to, without what it puts there: the command with all its arguments. */
 export const refused = (operation: string, error: unknown): RedisUnavailable => {

@@ -121,7 +121,7 @@ export class Router extends Context.Service<
     ) => Effect.Effect<void, RouterUnavailable>
     /**
      * Takes what has been appended to this node's stream: waits for the first item, answers at most `max`. After a loss it fails with {@link StreamLost},
-     * once: whoever takes then registers all users of this node again, and reads from the log what may be missing.
+     * once: whoever takes (one at a time) then registers all users of this node again, and reads from the log what may be missing.
      */
     readonly take: (max: number) => Effect.Effect<ReadonlyArray<NodeItem>, RouterUnavailable | StreamLost>
     /** Sends a signal to the nodes that hold these users. Never waits, may be lost. */

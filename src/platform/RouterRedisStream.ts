@@ -88,25 +88,30 @@ export class NodeStream {
   /** This node goes away, and nothing is lost by that. */
   end(): void {
     this.#isLive = false
+    this.live.closeUnsafe()
   }
 
   take(max: number): Effect.Effect<ReadonlyArray<NodeItem>, StreamLost> {
     return Effect.callback((resume) => {
-      this.#taker = () => {
+      const taker = (): void => {
         const items = this.#items
         if (items.length > 0) {
           this.#taker = undefined
           this.#keep(items.length <= max ? [] : items.slice(max))
           resume(Effect.succeed(items.length <= max ? items : items.slice(0, max)))
         } else if (this.#after !== undefined) {
-          this.#taker = undefined
-          this.#keep(this.#after)
-          this.#after = undefined
-          resume(Effect.fail(new StreamLost({ reason: this.#reason })))
+          const after = this.#after
+          const lost = new StreamLost({ reason: this.#reason })
+          this.#taker = this.#after = undefined
+          this.#keep(after)
+          resume(Effect.fail(lost))
         }
       }
-      this.#taker()
-      return Effect.sync(() => (this.#taker = undefined))
+      this.#taker = taker
+      taker()
+      return Effect.sync(() => {
+        if (this.#taker === taker) this.#taker = undefined
+      })
     })
   }
 
@@ -136,8 +141,10 @@ export class NodeStream {
   /** Reads until the epoch ends, or until so much waits that reading has to. Once a message at least, on every node: so by callbacks, and not by the steps of a fiber. */
   #readOn(redis: RedisConnection): Effect.Effect<void, RedisUnavailable> {
     return Effect.callback((resume) => {
+      let isOver = false
       let cancel: (() => void) | undefined
       const next = (): void => {
+        if (isOver) return
         if (!this.#isLive || this.#isFull) return resume(Effect.void)
         const { bytes, epoch, last } = this
         const tells = last - this.#told >= TELL_ENTRIES || bytes - this.#toldBytes >= TELL_BYTES
@@ -162,7 +169,10 @@ export class NodeStream {
         )
       }
       next()
-      return Effect.sync(() => cancel?.())
+      return Effect.sync(() => {
+        isOver = true
+        cancel?.()
+      })
     })
   }
 

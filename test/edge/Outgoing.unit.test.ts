@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Buffer } from "node:buffer"
 import { buffersOf, Frame } from "../../src/edge/Frame.ts"
-import { Outgoing, QUEUE_FRAMES } from "../../src/edge/Outgoing.ts"
+import { Outgoing, QUEUE_BYTES, QUEUE_FRAMES } from "../../src/edge/Outgoing.ts"
 
 const frame = (number: number): Frame => new Frame(Buffer.from(`${number}`))
 const numbers = (from: number, to: number): ReadonlyArray<Frame> =>
@@ -47,6 +47,42 @@ describe("the queue before a socket", () => {
     assert.isFalse(out.push(frame(2)))
     taken.shift()!()
     assert.lengthOf(written[1]!, QUEUE_FRAMES)
+  })
+})
+
+describe("more than a queue holds, in one step", () => {
+  const runs = [numbers(0, 1_000), numbers(1_000, 2_000), numbers(2_000, 2_500)]
+
+  it("is written where the socket takes it, in order", async () => {
+    const written: Array<string> = []
+    const out = new Outgoing({
+      write: (frames, done) => {
+        for (const { payload } of frames) written.push(payload.toString())
+        done()
+      },
+      ping: () => {},
+      close: () => {},
+      pause: () => {},
+      resume: () => {}
+    })
+    for (const run of runs) assert.isTrue(out.pushAll(run, 600 * 1024))
+    assert.isTrue(out.push(frame(2_500)))
+    assert.isTrue(out.pushAll(numbers(2_501, 2_503), 3 * QUEUE_BYTES))
+    await Promise.resolve()
+    assert.deepStrictEqual(
+      written,
+      Array.from({ length: 2_503 }, (_, i) => `${i}`)
+    )
+  })
+
+  it("is refused where the socket does not", async () => {
+    const { out, taken, written } = scene()
+    assert.isTrue(out.pushAll(runs[0]!, 600 * 1024))
+    assert.isTrue(out.pushAll(runs[1]!, 600 * 1024))
+    assert.isFalse(out.pushAll(runs[2]!, 600 * 1024))
+    await Promise.resolve()
+    assert.lengthOf(written, 1)
+    assert.lengthOf(taken, 1)
   })
 })
 
