@@ -1,4 +1,7 @@
-/** 500 clients that never read among 1,500 that do: what the others notice of them, and what they cost. One server, one run: without them, with them. */
+/**
+ * 500 clients that never read among 1,500 that do: what the others notice of them, and what they cost. One server, one run: without them, with them, and without them again, since the log
+ * grows by 3 MB a second meanwhile, which the tail shows too.
+ */
 import { fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { ask } from "./fanout/ask.ts"
@@ -39,7 +42,8 @@ const mostResident = async <A>(pid: number, work: Promise<A>): Promise<readonly 
 }
 
 export const bench: Bench = async (say, { rounds }) => {
-  const without: Array<Talked> = []
+  const before: Array<Talked> = []
+  const after: Array<Talked> = []
   const among: Array<Talked> = []
   const memory: Array<readonly [number, number]> = []
   const cut: Array<number> = []
@@ -52,15 +56,17 @@ export const bench: Bench = async (say, { rounds }) => {
         mostResident(server.pid, ask<Begin | Talk, Talked>(crowd, { seconds, never, rate: RATE }))
       await ask(crowd, begin)
       await talk(WARM_UP_SECONDS, false)
-      const [alone, before] = await talk(WITHOUT_SECONDS, false)
-      const [together, after] = await talk(SECONDS, true)
-      without.push(alone)
-      among.push(together)
-      memory.push([before / 1e6, after / 1e6])
+      const [alone, least] = await talk(WITHOUT_SECONDS, false)
+      const [together, most] = await talk(SECONDS, true)
       cut.push(await cutAsSlow(server.url))
+      const [again] = await talk(WITHOUT_SECONDS, false)
+      before.push(alone)
+      among.push(together)
+      after.push(again)
+      memory.push([least / 1e6, most / 1e6])
       say(
-        `Round ${round} of ${rounds}: p99 ${alone.p99.toFixed(1)} ms without, ${together.p99.toFixed(1)} ms with; ` +
-          `memory ${Math.round(before / 1e6)} MB and ${Math.round(after / 1e6)} MB; ${cut.at(-1)} cut`
+        `Round ${round} of ${rounds}: p99 ${alone.p99.toFixed(1)} ms without, ${together.p99.toFixed(1)} ms with, ${again.p99.toFixed(1)} ms without again; ` +
+          `memory ${Math.round(least / 1e6)} MB and ${Math.round(most / 1e6)} MB; ${cut.at(-1)} cut`
       )
     } finally {
       crowd.disconnect()
@@ -75,33 +81,36 @@ export const bench: Bench = async (say, { rounds }) => {
     value: median(runs),
     ...judged
   })
-  const [WITHOUT, WITH] = ["without them", "with them"] as const
-  const p99 = among.map((talked, round) => talked.p99 / without[round]!.p99)
-  const grown = memory.map(([before, after]) => after - before)
+  const [WITHOUT, WITH, AGAIN] = ["without them", "with them", "without them again"] as const
+  const p99 = among.map((talked, round) => (2 * talked.p99) / (before[round]!.p99 + after[round]!.p99))
+  const grown = memory.map(([least, most]) => most - least)
   const most = (GROUPS * NEVER * BYTES_EACH) / 1e6
   return [
     ...([50, 99] as const).flatMap((q) =>
-      [without, among].map((runs, i) =>
+      [before, among, after].map((runs, i) =>
         column(
           `send to delivered, p${q}`,
           "ms",
-          [WITHOUT, WITH][i]!,
+          [WITHOUT, WITH, AGAIN][i]!,
           runs.map((one) => (q === 50 ? one.p50 : one.p99))
         )
       )
     ),
-    column("p99, times without them", "", WITH, p99, { target: `≤ ${TIMES}`, ok: median(p99) <= TIMES }),
+    column("p99, times the mean of both without them", "", WITH, p99, {
+      target: `≤ ${TIMES}`,
+      ok: median(p99) <= TIMES
+    }),
     column(
       "most memory of the server",
       "MB",
       WITHOUT,
-      memory.map(([before]) => before)
+      memory.map(([least]) => least)
     ),
     column(
       "most memory of the server",
       "MB",
       WITH,
-      memory.map(([, after]) => after)
+      memory.map(([, most]) => most)
     ),
     column("more memory", "MB", WITH, grown, { target: `≤ ${Math.round(most)}`, ok: Math.max(...grown) <= most }),
     column("cut with 4001", "", WITH, cut, {

@@ -11,7 +11,7 @@ const PAUSE_MS = { min: 500, max: 4_000 }
 /** How long after its pause a client is waited for that goes by itself, in milliseconds. */
 const SLACK_MS = 500
 /** Parts of the grace period: until then the last one was told, closed, and gone; the rest of it is for the partitions and the engines. */
-const TOLD = 0.5
+const TOLD = 0.6
 const CLOSED = 0.7
 const GONE = 0.8
 const TICK_MS = 50
@@ -28,12 +28,17 @@ export interface DrainPlan {
   readonly closed: number
 }
 
-/** {@link PER_SECOND}, as far as the grace period allows that; what it does not is left to the pause. */
+/**
+ * {@link PER_SECOND}, as far as the grace period allows that; what it does not is left to the pause. That is no longer than the last ones are waited for, unless they are told faster than
+ * they come back: who is still there when all are closed is away for the rest of it.
+ */
 export const drainPlan = (connections: number, graceMs: number): DrainPlan => {
   const needed = (connections * 1_000) / PER_SECOND
+  const closed = graceMs * CLOSED
   const spread = Math.min(needed, graceMs * TOLD)
-  const pause = Math.round(Math.min(PAUSE_MS.max, Math.max(PAUSE_MS.min, needed - spread)))
-  return { spread, pause, stay: pause + SLACK_MS, closed: graceMs * CLOSED }
+  const most = spread < PAUSE_MS.max ? PAUSE_MS.max : Math.min(PAUSE_MS.max, closed - spread - SLACK_MS)
+  const pause = Math.round(Math.max(PAUSE_MS.min, Math.min(most, needed - spread)))
+  return { spread, pause, stay: pause + SLACK_MS, closed }
 }
 
 /**

@@ -11,14 +11,17 @@ const aSecond = (count: number, graceMs: number): number => {
 
 describe("how connections leave", () => {
   it("150 a second, as long as the grace period has room for that", () => {
-    for (const count of [600, 1_250, 2_000, 2_250])
+    for (const count of [600, 1_250, 2_000, 2_700])
       assert.approximately(aSecond(count, GRACE_MS), 150, 1e-9, String(count))
   })
 
-  it("and where it has not, over half of it, with a longer pause", () => {
-    const { pause, spread } = drainPlan(20_000, GRACE_MS)
-    assert.strictEqual(spread, GRACE_MS / 2)
-    assert.strictEqual(pause, 4_000)
+  it("and where it has not, over three fifths of it, with a pause that ends before all are closed", () => {
+    for (const grace of [15_000, GRACE_MS, 120_000]) {
+      const { closed, pause, spread, stay } = drainPlan(20_000, grace)
+      assert.strictEqual(spread, grace * 0.6)
+      assert.isAbove(pause, 500)
+      assert.isAtMost(spread + stay, closed)
+    }
     assert.deepInclude(drainPlan(500, 0), { spread: 0, pause: 3_333, closed: 0 })
   })
 
