@@ -7,6 +7,7 @@ import { dmConversation } from "../../src/domain/ids.ts"
 import type { ServerFrame } from "../../src/domain/protocol/server-frames.ts"
 import { loadEnvironment } from "../../src/main/load/sockets.ts"
 import { devTokens } from "../../src/main/load/tokens.ts"
+import { answerParent } from "../fanout/ask.ts"
 import { eachOf } from "../fanout/greet.ts"
 
 /** Which edges new connections go to, in turns. */
@@ -177,13 +178,4 @@ const act = async (told: Begin | Ready | End): Promise<object> => {
   return {}
 }
 
-process.on("message", (told: Begin | Ready | End) => {
-  act(told).then(
-    (answer) => process.send!(answer),
-    (error: unknown) => {
-      console.error(error)
-      process.exit(1)
-    }
-  )
-})
-process.once("disconnect", () => process.exit(0))
+answerParent(act)

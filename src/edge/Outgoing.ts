@@ -56,11 +56,7 @@ export class Outgoing {
    */
   push(frame: Frame): boolean {
     if (this.#ended !== undefined || (frame.isOptional && !this.#hasRoom)) return true
-    if (!this.#makeRoomFor(1, frame.payload.length)) {
-      if (this.#writing) return false
-      this.#write()
-      if (!this.#hasRoomFor(1, frame.payload.length)) return false
-    }
+    if (!this.#makeRoomFor(1, frame.payload.length)) return false
     this.#own().push(frame)
     if (frame.isOptional) this.#optional++
     this.#queued(frame.payload.length)
@@ -72,6 +68,7 @@ export class Outgoing {
    */
   pushAll(frames: ReadonlyArray<Frame>, bytes: number): boolean {
     if (this.#ended !== undefined) return true
+    // Together they may be more than a queue holds, and still not more than the socket takes.
     if (!this.#makeRoomFor(frames.length, bytes)) return !this.#writing && frames.every((frame) => this.push(frame))
     if (this.#frames === undefined) {
       this.#frames = frames as Array<Frame>
@@ -85,6 +82,7 @@ export class Outgoing {
   }
 
   #makeRoomFor(count: number, bytes: number): boolean {
+    if (!this.#writing && !this.#hasRoomFor(count, bytes)) this.#write()
     if (this.#optional > 0 && !this.#hasRoomFor(count, bytes)) {
       this.#frames = this.#frames!.filter(({ isOptional }) => !isOptional)
       this.#borrowed = false
